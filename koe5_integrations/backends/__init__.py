@@ -1,0 +1,40 @@
+"""The engines a model runs on.
+
+A backend turns texts that already carry their prompt into raw vectors, in two steps, so that the
+scheduler can see how long each text is before it decides what runs together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from koe5_integrations.types import Vectors
+
+__all__ = ["Backend", "Tokens"]
+
+
+class Tokens(NamedTuple):
+    """One text as the model reads it."""
+
+    ids: npt.NDArray[np.int32]
+    """Token ids, shape (length,), special tokens included, cut at the model's maximum."""
+
+    uncut: int
+    """How many tokens the whole text has; more than ``len(ids)`` if it was cut."""
+
+
+class Backend(Protocol):
+    """A loaded model. ``tokenize`` may be called from any thread, ``forward`` from one at a time."""
+
+    batch_tokens: int
+    """How many tokens, padding included, this engine and device like to see in one pass."""
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        """Return each text's tokens, in order."""
+
+    def forward(self, batch: Sequence[Tokens]) -> Vectors:
+        """Return raw vectors, shape (len(batch), dim), neither normalised nor checked."""

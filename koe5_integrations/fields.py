@@ -1,0 +1,76 @@
+"""The encoder's options as pydantic fields, for the adapters of frameworks built on pydantic."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+
+from koe5_integrations.encoder import KoE5Encoder
+from koe5_integrations.errors import KoE5Error
+from koe5_integrations.options import (
+    BackendName,
+    EncoderOptions,
+    OnPrefixed,
+    OnTruncation,
+    Precision,
+)
+
+__all__ = ["EncoderFields"]
+
+
+class EncoderFields(BaseModel):
+    """One field per option of :class:`~koe5_integrations.encoder.KoE5Encoder`, explained there."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, protected_namespaces=())
+
+    revision: str | None = None
+    profile: str | None = None
+    query_prompt: str | None = None
+    passage_prompt: str | None = None
+    backend: BackendName = "auto"
+    device: str | None = None
+    precision: Precision | None = None
+    max_seq_length: int | None = Field(
+        default=None, validation_alias=AliasChoices("max_seq_length", "max_length")
+    )
+    truncate_dim: int | None = None
+    batch_size: int | None = None
+    batch_tokens: int | None = None
+    on_prefixed: OnPrefixed = "warn"
+    on_truncation: OnTruncation = "warn"
+    normalize_unicode: bool = True
+    cache_folder: str | None = None
+    local_files_only: bool = False
+
+    _encoder: KoE5Encoder = PrivateAttr()
+
+    if not TYPE_CHECKING:  # type checkers see one argument per field
+
+        def __init__(self, **data: Any) -> None:
+            """Take the fields by name; paths may be ``Path`` objects."""
+            data = {k: os.fspath(v) if isinstance(v, os.PathLike) else v for k, v in data.items()}
+            try:
+                super().__init__(**data)
+            except ValidationError as error:
+                # Our own errors say more than pydantic's wrapping of them, and can be caught by type.
+                for detail in error.errors():
+                    cause = detail.get("ctx", {}).get("error")
+                    if isinstance(cause, KoE5Error):
+                        raise cause from None
+                raise
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Show what was set, not the twenty defaults."""
+        return ((name, getattr(self, name)) for name in sorted(self.model_fields_set))
+
+    def _build_encoder(self, model: str) -> KoE5Encoder:
+        options: Any = {name: getattr(self, name) for name in EncoderOptions.__annotations__}
+        return KoE5Encoder(model, **options)
+
+    @property
+    def encoder(self) -> KoE5Encoder:
+        """The encoder behind this adapter: fingerprint, profile, token counts, truncation."""
+        return self._encoder

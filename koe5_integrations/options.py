@@ -1,0 +1,133 @@
+"""The encoder's settings: their names, their types, and the check that each is possible."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypedDict, get_args, get_type_hints
+
+from koe5_integrations.errors import ConfigError, TruncateDimWarning, shorten
+from koe5_integrations.profiles import ModelProfile
+from koe5_integrations.warn import warn
+
+__all__ = [
+    "VECTOR_OPTIONS",
+    "EncoderOptions",
+    "check_options",
+    "check_truncate_dim",
+    "model_argument",
+]
+
+BackendName: TypeAlias = Literal["auto", "torch", "static"]
+Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
+OnPrefixed: TypeAlias = Literal["warn", "error", "keep"]
+OnTruncation: TypeAlias = Literal["warn", "error", "ignore"]
+
+
+class EncoderOptions(TypedDict, total=False):
+    """The keyword arguments of ``KoE5Encoder``, where they are explained, for those that pass them on."""
+
+    revision: str | None
+    profile: str | None
+    query_prompt: str | None
+    passage_prompt: str | None
+    backend: BackendName
+    device: str | None
+    precision: Precision | None
+    max_seq_length: int | None
+    truncate_dim: int | None
+    batch_size: int | None
+    batch_tokens: int | None
+    on_prefixed: OnPrefixed
+    on_truncation: OnTruncation
+    normalize_unicode: bool
+    cache_folder: str | None
+    local_files_only: bool
+
+
+VECTOR_OPTIONS = frozenset(
+    {
+        "revision",
+        "profile",
+        "query_prompt",
+        "passage_prompt",
+        "precision",
+        "max_seq_length",
+        "truncate_dim",
+        "on_prefixed",
+        "normalize_unicode",
+    }
+)
+"""The options that change a vector; the others say where and how fast it is made."""
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    name: tuple(
+        str if isinstance(kind, str) else kind
+        for part in (get_args(hint) or (hint,))
+        for kind in (get_args(part) or (part,))
+    )
+    for name, hint in get_type_hints(EncoderOptions).items()
+}
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "backend": get_args(BackendName),
+    "precision": get_args(Precision),
+    "on_prefixed": get_args(OnPrefixed),
+    "on_truncation": get_args(OnTruncation),
+}
+_POSITIVE = ("max_seq_length", "truncate_dim", "batch_size", "batch_tokens")
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raise ConfigError for the first option that is unknown, of the wrong type or out of range."""
+    for name, value in options.items():
+        if name not in _TYPES:
+            raise ConfigError(f"{name}= is no option; there are {', '.join(sorted(_TYPES))}")
+        if name in _CHOICES:
+            if value not in _CHOICES[name] and not (value is None and name == "precision"):
+                listed = ", ".join(map(repr, _CHOICES[name]))
+                raise ConfigError(f"{name}={shorten(value)} must be one of {listed}")
+            continue
+        # bool is an int to Python, but batch_size=True is a mistake.
+        if not isinstance(value, _TYPES[name]) or (
+            isinstance(value, bool) and bool not in _TYPES[name]
+        ):
+            wanted = " or ".join("None" if t is type(None) else t.__name__ for t in _TYPES[name])
+            raise ConfigError(f"{name}={shorten(value)} must be {wanted}")
+        if name in _POSITIVE and isinstance(value, int) and value < 1:
+            raise ConfigError(f"{name}={value!r} must be at least 1, or None for the default")
+
+
+def check_truncate_dim(truncate_dim: int, profile: ModelProfile) -> None:
+    """Refuse more dimensions than the model has; warn if it was not trained to be cut."""
+    if profile.dim is not None and truncate_dim > profile.dim:
+        raise ConfigError(
+            f"truncate_dim={truncate_dim} is more than the {profile.dim} dimensions of {profile.name}"
+        )
+    if truncate_dim != profile.dim and truncate_dim not in profile.matryoshka:
+        trained = ", ".join(map(str, profile.matryoshka)) or "none"
+        warn(
+            TruncateDimWarning(
+                f"truncate_dim={truncate_dim}: {profile.name} is not known to be trained for it (Matryoshka "
+                f"dimensions: {trained}); measure what it costs before relying on it"
+            )
+        )
+
+
+def model_argument(model: object) -> tuple[str, bool]:
+    """Return a model's name or absolute path as text, and whether it is a folder.
+
+    Raises:
+        ConfigError: neither a name nor a path, or a path where no folder is.
+    """
+    if not isinstance(model, str | os.PathLike) or not os.fspath(model):
+        raise ConfigError(f"model={shorten(model)} must be a model's name or the path of a folder")
+    text = str(model)
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return str(path.resolve()), True
+    # A hub name is owner/name at most; anything else was meant as a path.
+    looks_like_path = text.startswith((".", "/", "~")) or "\\" in text or text.count("/") > 1
+    if looks_like_path or isinstance(model, os.PathLike):
+        raise ConfigError(f"model={text!r}: there is no such folder")
+    return text, False

@@ -1,0 +1,216 @@
+"""What is known of each model before any file of it is read, as data.
+
+A profile says how a model must be used: which prompt goes in front of a question, which in front of a
+text to be found, how its token vectors are pooled. An unknown model has no profile, and its prompts are
+never guessed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+from koe5_integrations.errors import ConfigError, UnknownModelError
+from koe5_integrations.types import Role
+
+__all__ = ["BUNDLED_MODEL", "DEFAULT_MODEL", "PROFILES", "ModelProfile", "profile_for"]
+
+Pooling: TypeAlias = Literal["mean", "cls"]
+
+DEFAULT_MODEL = "nlpai-lab/KoE5"
+BUNDLED_MODEL = "koe5-mini"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelProfile:
+    """How one model must be used.
+
+    Attributes:
+        name: hub name, or the name of the bundled model.
+        query_prompt: put in front of a question; may be empty.
+        passage_prompt: put in front of a text to be found; may be empty.
+        revision: hub commit that is loaded unless another is asked for; None is the newest.
+        dim: length of a vector; None until the model's files are read.
+        max_seq_length: tokens the model reads, prompt and special tokens included; None leaves it to the
+            model's files.
+        pooling: how token vectors become one; None leaves it to the model's files.
+        normalize: vectors are scaled to unit length; None leaves it to the model's files.
+        matryoshka: dimensions the model was trained to be cut to.
+        license: SPDX identifier of the weights, None where the authors state none.
+        note: what a user should know before choosing it.
+    """
+
+    name: str
+    query_prompt: str
+    passage_prompt: str
+    revision: str | None = None
+    dim: int | None = None
+    max_seq_length: int | None = None
+    pooling: Pooling | None = None
+    normalize: bool | None = None
+    matryoshka: tuple[int, ...] = ()
+    license: str | None = None
+    note: str = ""
+
+    def prompt(self, role: Role) -> str:
+        """Return the prompt that goes in front of a text of this role."""
+        return self.query_prompt if role == "query" else self.passage_prompt
+
+
+def profile_for(
+    model: str,
+    *,
+    is_folder: bool,
+    profile: str | None = None,
+    query_prompt: str | None = None,
+    passage_prompt: str | None = None,
+) -> ModelProfile:
+    """Return the profile a model is used with.
+
+    A known name has its own. A folder is used as KoE5 is, unless a profile is named. Prompts given
+    explicitly replace the profile's; given both, they also make an unknown model usable.
+
+    Raises:
+        UnknownModelError: an unknown hub name without a profile and without both prompts.
+        ConfigError: ``profile`` names none of the table.
+    """
+    both_prompts = query_prompt is not None and passage_prompt is not None
+    if profile is not None:
+        if profile not in PROFILES:
+            raise ConfigError(
+                f"profile={profile!r} is not in the table{_similar(profile)}; "
+                "`koe5 models` prints it, and query_prompt= and passage_prompt= work without one"
+            )
+        found = PROFILES[profile]
+    elif model in PROFILES:
+        found = PROFILES[model]
+    elif both_prompts:
+        found = ModelProfile(name=model, query_prompt="", passage_prompt="")
+    elif is_folder:
+        found = PROFILES[DEFAULT_MODEL]
+    else:
+        raise UnknownModelError(
+            f"model={model!r} is neither a folder nor a model whose prompts are known{_similar(model)}. "
+            "Give query_prompt= and passage_prompt= as its authors trained it ('' for none), "
+            "or profile= with the name of a model it was tuned from; `koe5 models` prints those known"
+        )
+    if query_prompt is not None:
+        found = replace(found, query_prompt=query_prompt)
+    if passage_prompt is not None:
+        found = replace(found, passage_prompt=passage_prompt)
+    return found
+
+
+def _similar(name: str) -> str:
+    close = difflib.get_close_matches(name, PROFILES, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _e5(name: str, dim: int, **facts: object) -> ModelProfile:
+    """The E5 family: mean pooling over 512 tokens, `query: ` and `passage: `."""
+    base = ModelProfile(
+        name=name,
+        query_prompt="query: ",
+        passage_prompt="passage: ",
+        dim=dim,
+        max_seq_length=512,
+        pooling="mean",
+        normalize=True,
+    )
+    return replace(base, **facts)  # type: ignore[arg-type]  # field names, checked by replace itself
+
+
+def _bge(name: str, **facts: object) -> ModelProfile:
+    """The BGE-M3 family: the [CLS] vector over 8192 tokens, no prompts."""
+    base = ModelProfile(
+        name=name,
+        query_prompt="",
+        passage_prompt="",
+        dim=1024,
+        max_seq_length=8192,
+        pooling="cls",
+        normalize=True,
+    )
+    return replace(base, **facts)  # type: ignore[arg-type]  # field names, checked by replace itself
+
+
+def _sts(name: str, **facts: object) -> ModelProfile:
+    """Korean sentence-similarity models: symmetric, so no prompts; vectors keep their length."""
+    base = ModelProfile(
+        name=name,
+        query_prompt="",
+        passage_prompt="",
+        dim=768,
+        max_seq_length=128,
+        pooling="mean",
+        normalize=False,
+        license="CC-BY-SA-4.0",
+    )
+    return replace(base, **facts)  # type: ignore[arg-type]  # field names, checked by replace itself
+
+
+PROFILES: dict[str, ModelProfile] = {
+    profile.name: profile
+    for profile in (
+        _e5(
+            DEFAULT_MODEL,
+            1024,
+            revision="bc6d284c60fe5a973e74c1751b92594c9f581213",
+            license="MIT",
+            note="Korean retrieval; the default",
+        ),
+        _e5("intfloat/multilingual-e5-large", 1024, license="MIT", note="KoE5's base model"),
+        _e5("intfloat/multilingual-e5-base", 768, license="MIT"),
+        _e5("intfloat/multilingual-e5-small", 384, license="MIT"),
+        _e5(
+            "intfloat/multilingual-e5-large-instruct",
+            1024,
+            query_prompt=(
+                "Instruct: Given a web search query, retrieve relevant passages that answer the query\n"
+                "Query: "
+            ),
+            passage_prompt="",
+            license="MIT",
+            note="the query prompt states the task; replace it by your own with query_prompt=",
+        ),
+        _bge("nlpai-lab/KURE-v1", license="MIT", note="the KoE5 authors' later model, from bge-m3"),
+        _bge(
+            "BAAI/bge-m3",
+            license="MIT",
+            note="its repository holds pickled weights, which are not loaded: pass a converted folder",
+        ),
+        _bge("dragonkue/BGE-m3-ko", license="Apache-2.0"),
+        _bge(
+            "dragonkue/snowflake-arctic-embed-l-v2.0-ko",
+            query_prompt="query: ",
+            license="Apache-2.0",
+            note="asymmetric: only questions have a prompt",
+        ),
+        _e5("dragonkue/multilingual-e5-small-ko", 384, license="Apache-2.0"),
+        _bge(
+            "Alibaba-NLP/gte-multilingual-base",
+            dim=768,
+            license="Apache-2.0",
+            note="its repository runs on custom code, which is never executed: pass a converted folder",
+        ),
+        _sts("upskyy/kf-deberta-multitask", max_seq_length=None),
+        _sts("jhgan/ko-sroberta-multitask"),
+        _sts("jhgan/ko-sroberta-nli"),
+        _sts("jhgan/ko-sroberta-sts"),
+        _sts("jhgan/ko-sbert-multitask"),
+        _sts("jhgan/ko-sbert-nli"),
+        _sts("jhgan/ko-sbert-sts"),
+        ModelProfile(
+            name=BUNDLED_MODEL,
+            query_prompt="query: ",
+            passage_prompt="passage: ",
+            dim=256,
+            pooling="mean",
+            normalize=True,
+            license="CC-BY-SA-4.0",
+            note="bundled static model for quick starts and tests; runs offline, without torch",
+        ),
+    )
+}
+"""Every known model by name."""

@@ -1,0 +1,76 @@
+"""Fixtures every test shares: small models, and a network that ends at this machine."""
+
+from __future__ import annotations
+
+import os
+
+# Before any model library reads them: no hub, no telemetry, no progress bars in the test log.
+os.environ.update(
+    HF_HUB_OFFLINE="1",
+    ANONYMIZED_TELEMETRY="False",
+    LANGSMITH_TRACING="false",
+    TOKENIZERS_PARALLELISM="false",
+)
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_models import make_static, make_xlm_roberta
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse every connection that would leave this machine."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        host = address[0] if isinstance(address, tuple) else "localhost"
+        if host not in {"127.0.0.1", "::1", "localhost"}:
+            raise AssertionError(f"a test tried to reach {address!r}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(scope="session")
+def xlm_roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """KoE5's architecture in small (dim 32, 64 tokens), with the prompts trap in its configuration.
+
+    Its configuration names the prompts ``query`` and ``passage``, for which sentence-transformers'
+    ``encode_document`` finds no prefix, and a default prompt that would come on top of ours.
+    """
+    pytest.importorskip("sentence_transformers")
+    return make_xlm_roberta(
+        tmp_path_factory.mktemp("models") / "tiny-koe5",
+        prompts={"query": "query: ", "passage": "passage: "},
+        default_prompt_name="query",
+    )
+
+
+@pytest.fixture(scope="session")
+def static_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A static embedding (dim 16) that loads without torch."""
+    return make_static(tmp_path_factory.mktemp("models") / "tiny-static")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of evaluation data beside the checkout."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"needs {SHARED_DATA}, which is not shipped")
+    return SHARED_DATA
+
+
+@pytest.fixture
+def fresh_models() -> Iterator[None]:
+    """No model loaded before, none left after."""
+    from koe5_integrations import release_models
+
+    release_models()
+    yield
+    release_models()

@@ -1,0 +1,112 @@
+"""Small models made on the spot: the architectures and file layouts of the real ones, random weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+KOREAN = [
+    "파이썬 문자열이 불변인 이유는 무엇입니까?",
+    "부동 소수점 계산이 왜 그렇게 부정확합니까?",
+    "제빵사는 밀가루와 물과 소금으로 빵을 굽는다.",
+    "헌법은 국민의 기본권을 보장하고 국가의 조직을 정한다.",
+    "서울의 겨울은 춥고 건조하며 여름은 덥고 습하다.",
+    "query: passage: document: 질문 문서",
+]
+
+
+def korean_tokenizer(vocab_size: int = 300) -> Tokenizer:
+    """A unigram tokenizer with XLM-RoBERTa's special tokens and their ids."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=vocab_size,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+        unk_token="<unk>",
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(KOREAN * 4, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>",
+        pair="<s> $A </s> </s> $B </s>",
+        special_tokens=[("<s>", 0), ("</s>", 2)],
+    )
+    return tokenizer
+
+
+def make_xlm_roberta(
+    path: Path,
+    *,
+    dim: int = 32,
+    max_seq_length: int = 64,
+    seed: int = 0,
+    pooling: str = "mean",
+    normalize: bool = True,
+    prompts: dict[str, str] | None = None,
+    default_prompt_name: str | None = None,
+) -> Path:
+    """KoE5's architecture in small, saved by sentence-transformers as KoE5 is."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Normalize, Pooling, Transformer
+    from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
+
+    torch.manual_seed(seed)
+    tokenizer = korean_tokenizer()
+    base = path.with_name(path.name + "-base")
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        cls_token="<s>",
+        eos_token="</s>",
+        sep_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        mask_token="<mask>",
+        model_max_length=max_seq_length,
+    ).save_pretrained(base)
+    config = XLMRobertaConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=dim,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=dim * 2,
+        max_position_embeddings=max_seq_length + 2,
+        type_vocab_size=1,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=2,
+    )
+    XLMRobertaModel(config).eval().save_pretrained(base)
+    modules = [Transformer(str(base)), Pooling(dim, pooling_mode=pooling)]
+    if normalize:
+        modules.append(Normalize())
+    model = SentenceTransformer(
+        modules=modules, device="cpu", prompts=prompts, default_prompt_name=default_prompt_name
+    )
+    model.save(str(path), create_model_card=False)
+    return path
+
+
+def make_static(path: Path, *, dim: int = 16, seed: int = 0) -> Path:
+    """A static embedding in sentence-transformers' layout, written without torch."""
+    tokenizer = korean_tokenizer()
+    path.mkdir(parents=True)
+    tokenizer.save(str(path / "tokenizer.json"))
+    table = np.random.default_rng(seed).normal(size=(tokenizer.get_vocab_size(), dim))
+    save_file({"embedding.weight": table.astype(np.float16)}, path / "model.safetensors")
+    modules = [
+        {
+            "idx": 0,
+            "name": "0",
+            "path": "",
+            "type": "sentence_transformers.models.StaticEmbedding",
+        }
+    ]
+    (path / "modules.json").write_text(json.dumps(modules))
+    return path
