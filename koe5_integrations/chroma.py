@@ -32,9 +32,10 @@ _FIELDS = "koe5:fingerprint_fields"
 class KoE5EmbeddingFunction(EmbeddingFunction[Documents]):
     """Chroma embedding function with KoE5, or any model of ``koe5 models``.
 
-    Documents are embedded as passages, ``query_texts`` as queries. Constructing loads nothing (Chroma
-    does it for nearly every call); the loaded model is shared. Importing this module registers the
-    function under the name ``koe5``, which a process must do before it opens a collection that uses it.
+    Documents are embedded as passages, ``query_texts`` as queries. Constructing loads nothing
+    (Chroma does it for nearly every call); the loaded model is shared. Importing this module
+    registers the function under the name ``koe5``, which a process must do before it opens a
+    collection that uses it.
 
     Args:
         model_name: hub name, ``koe5-mini`` or a local folder; also accepted as ``model``.
@@ -112,21 +113,22 @@ class KoE5EmbeddingFunction(EmbeddingFunction[Documents]):
 def open_collection(
     client: ClientAPI,
     name: str,
-    embedding_function: KoE5EmbeddingFunction | None = None,
+    embedding_function: KoE5EmbeddingFunction | KoE5Encoder | None = None,
     *,
     metadata: Mapping[str, str | int | float | bool] | None = None,
 ) -> Collection:
     """Create or open a collection whose vectors are known to be comparable with ours.
 
-    A new collection gets our function, cosine space and the encoder's fingerprint in its metadata. An
-    existing one is opened only if it has the same. The collection can be handed to LangChain's
+    A new collection gets our function, cosine space and the encoder's fingerprint in its metadata.
+    An existing one is opened only if it has the same. The collection can be handed to LangChain's
     ``Chroma(client=…, collection_name=name)`` and LlamaIndex's
     ``ChromaVectorStore(chroma_collection=…)``.
 
     Args:
         client: any Chroma client.
         name: 3 to 512 characters of ``[a-zA-Z0-9._-]``.
-        embedding_function: None is KoE5 with its defaults.
+        embedding_function: ours, or an encoder (each of our adapters has one as ``.encoder``); None
+            is KoE5 with its defaults.
         metadata: further entries for a new collection.
 
     Raises:
@@ -135,6 +137,8 @@ def open_collection(
         ModelLoadError: the model can't be had.
     """
     function = embedding_function or KoE5EmbeddingFunction()
+    if isinstance(function, KoE5Encoder):
+        function = KoE5EmbeddingFunction(**function.config())
     fingerprint = function.encoder.fingerprint
     # Chroma's types ask of every function that it can embed images too.
     chroma_function: Any = function
@@ -164,9 +168,9 @@ def _check_collection(collection: Collection, function: KoE5EmbeddingFunction) -
     stored = collection.metadata or {}
     if _DIGEST not in stored:
         raise CollectionError(
-            f"collection {collection.name!r} has no fingerprint, so nobody can say which model and prefix "
-            "its vectors were made with: open another name with open_collection() and add the "
-            "documents there"
+            f"collection {collection.name!r} has no fingerprint, so nobody can say which model and "
+            "prefix its vectors were made with: open another name with open_collection() and add "
+            "the documents there"
         )
     fingerprint = function.encoder.fingerprint
     if stored[_DIGEST] != fingerprint.digest:
@@ -174,12 +178,12 @@ def _check_collection(collection: Collection, function: KoE5EmbeddingFunction) -
         raise FingerprintMismatchError(
             f"collection {collection.name!r} was embedded with {there.get('model')!r} "
             f"({stored[_DIGEST]}), not with {fingerprint.model!r} ({fingerprint.digest}). "
-            f"{'; '.join(fingerprint.differences(there))}. Open it with the settings it was made with, or "
-            "embed the documents again into a new collection"
+            f"{'; '.join(fingerprint.differences(there))}. Open it with the settings it was made "
+            "with, or embed the documents again into a new collection"
         )
     space = (collection.configuration_json.get("hnsw") or {}).get("space")
     if space != "cosine":
         raise CollectionError(
-            f"collection {collection.name!r} measures distance by {space!r}, not 'cosine', and Chroma "
-            "can't change that: embed the documents again into a new collection"
+            f"collection {collection.name!r} measures distance by {space!r}, not 'cosine', and "
+            "Chroma can't change that: embed the documents again into a new collection"
         )

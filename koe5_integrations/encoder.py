@@ -45,13 +45,14 @@ class KoE5Encoder:
     """Embeds Korean questions and passages, each with the prefix it needs.
 
     Constructing is free: files are read when first needed, and the loaded model is shared by every
-    encoder in the process that asks for the same one. Safe to use from threads and event loops; pickling
-    and forking carry the settings over and reload the model lazily.
+    encoder in the process that asks for the same one. Safe to use from threads and event loops;
+    pickling and forking carry the settings over and reload the model lazily.
 
     Args:
         model: a hub name whose profile is known, ``koe5-mini`` (bundled), or a local folder in
             sentence-transformers' layout, which is used as KoE5 is unless told otherwise.
-        revision: hub commit, branch or tag; None is the profile's pinned commit, or else the newest.
+        revision: hub commit, branch or tag; None is the profile's pinned commit, or else the
+            newest.
         profile: use the model as this known model is used (prompts, normalisation).
         query_prompt: replaces the profile's; ``""`` for none.
         passage_prompt: replaces the profile's; ``""`` for none.
@@ -62,10 +63,12 @@ class KoE5Encoder:
         truncate_dim: keep the first dimensions only; for models trained so (Matryoshka).
         batch_size: most texts in one pass; None leaves it to ``batch_tokens``.
         batch_tokens: most tokens in one pass, padding included; None picks by device.
-        on_prefixed: what to do with text that already starts with a prefix: ``warn`` and add ours all
-            the same, raise an ``error``, or ``keep`` the prefix it has (if it is the role's) and add none.
-        on_truncation: what to do with text longer than the model reads: ``warn``, raise an ``error``
-            before anything is embedded, or ``ignore``. Counted in :attr:`truncation` in any case.
+        on_prefixed: what to do with text that already starts with a prefix: ``warn`` and add ours
+            all the same, raise an ``error``, or ``keep`` the prefix it has (if it is the role's)
+            and add none.
+        on_truncation: what to do with text longer than the model reads: ``warn``, raise an
+            ``error`` before anything is embedded, or ``ignore``. Counted in :attr:`truncation` in
+            any case.
         normalize_unicode: rewrite text to NFC.
         cache_folder: hub cache to use instead of the default one.
         local_files_only: never ask the hub.
@@ -137,11 +140,12 @@ class KoE5Encoder:
             show_progress: draw a progress bar on stderr.
 
         Returns:
-            float32, shape (n, dim), one row per text in order; unit length if the profile normalises.
+            float32, shape (n, dim), one row per text in order; unit length if the profile
+            normalises.
 
         Raises:
-            InputError: a text can't be embedded (see :mod:`koe5_integrations.errors`); raised before
-                anything is.
+            InputError: a text can't be embedded (see :mod:`koe5_integrations.errors`); raised
+                before anything is.
             ModelLoadError: the model can't be had.
             MissingExtraError: its backend is not installed.
             EncodingError: the model returned something that is no embedding.
@@ -205,7 +209,7 @@ class KoE5Encoder:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """What tells these vectors from another encoder's. Reads the model's files, a little of each."""
+        """What tells these vectors from another encoder's. Reads a little of each model file."""
         folder = self._read_folder()
         return Fingerprint(
             model=self._model,
@@ -224,8 +228,8 @@ class KoE5Encoder:
     def identity(self) -> dict[str, Any]:
         """The part of :meth:`config` that decides what the vectors are, for storing beside them.
 
-        Where the name does not pin the weights (a local folder, the bundled model), the weights' hash
-        is included under ``weights``.
+        Where the name does not pin the weights (a local folder, the bundled model), the weights'
+        hash is included under ``weights``.
         """
         kept = {k: v for k, v in self.config().items() if k == "model" or k in VECTOR_OPTIONS}
         if self._is_folder or self._model == BUNDLED_MODEL:
@@ -331,9 +335,9 @@ class KoE5Encoder:
         wanted = self._profile.pooling
         if wanted is not None and folder.pooling is not None and folder.pooling != wanted:
             raise ConfigError(
-                f"{folder.path} pools by {folder.pooling!r}, but as {self._profile.name} it would pool by "
-                f"{wanted!r}: it is another kind of model. Say which with profile=, or give both "
-                "query_prompt= and passage_prompt="
+                f"{folder.path} pools by {folder.pooling!r}, but as {self._profile.name} it would "
+                f"pool by {wanted!r}: it is another kind of model. Say which with profile=, or "
+                "give both query_prompt= and passage_prompt="
             )
         for name, limit in (
             ("truncate_dim", folder.dim),

@@ -65,7 +65,8 @@ class InputError(KoE5Error, ValueError):
     """A text can't be embedded.
 
     Attributes:
-        position: index of the text in the list that was passed, or None if the list itself is wrong.
+        position: index of the text in the list that was passed, or None if the list itself is
+            wrong.
         value: the offending value.
     """
 

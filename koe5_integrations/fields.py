@@ -55,7 +55,8 @@ class EncoderFields(BaseModel):
             try:
                 super().__init__(**data)
             except ValidationError as error:
-                # Our own errors say more than pydantic's wrapping of them, and can be caught by type.
+                # Our own errors say more than pydantic's wrapping of them, and can be caught by
+                # type.
                 for detail in error.errors():
                     cause = detail.get("ctx", {}).get("error")
                     if isinstance(cause, KoE5Error):

@@ -20,7 +20,8 @@ class Fingerprint:
 
     Attributes:
         model: name or folder, for people; the same weights elsewhere have the same digest.
-        weights: hash of the tokenizer and of samples of every weight tensor, which covers the revision.
+        weights: hash of the tokenizer and of samples of every weight tensor, which covers the
+            revision.
         query_prompt: put in front of a question.
         passage_prompt: put in front of a text to be found.
         pooling: how token vectors become one.

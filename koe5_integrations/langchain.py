@@ -22,8 +22,12 @@ __all__ = ["KoE5Embeddings"]
 
 _ELSEWHERE = {
     "model_kwargs": "pass device=, revision= or precision= directly",
-    "encode_kwargs": "pass batch_size= directly; prompts and normalisation follow the model's profile",
-    "query_encode_kwargs": "questions get the model's query prompt by themselves; query_prompt= replaces it",
+    "encode_kwargs": (
+        "pass batch_size= directly; prompts and normalisation follow the model's profile"
+    ),
+    "query_encode_kwargs": (
+        "questions get the model's query prompt by themselves; query_prompt= replaces it"
+    ),
     "multi_process": "loaded models are shared and batched by one worker",
 }
 
@@ -31,8 +35,8 @@ _ELSEWHERE = {
 class KoE5Embeddings(EncoderFields, Embeddings):
     """LangChain embeddings with KoE5, or any model of ``koe5 models``.
 
-    Constructing loads nothing; the model is loaded on first use and shared with every other adapter in
-    the process. Takes the options of :class:`~koe5_integrations.encoder.KoE5Encoder` by keyword.
+    Constructing loads nothing; the model is loaded on first use and shared with every other adapter
+    in the process. Takes the options of :class:`~koe5_integrations.encoder.KoE5Encoder` by keyword.
 
     Args:
         model: hub name, ``koe5-mini`` or a local folder; also accepted as ``model_name``.
@@ -82,7 +86,8 @@ class KoE5Embeddings(EncoderFields, Embeddings):
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
         """Embed texts to be found without blocking the event loop."""
         vectors = await self._encoder.aencode_passages(texts, show_progress=self.show_progress)
-        # A list of Python floats is slow enough to build (50 ms per 1,000 vectors) to keep off the loop.
+        # A list of Python floats is slow enough to build (50 ms per 1,000 vectors) to keep off the
+        # loop.
         return await asyncio.to_thread(vectors.tolist)
 
     async def aembed_query(self, text: str) -> list[float]:

@@ -42,8 +42,8 @@ def _as_query() -> Iterator[None]:
 class RoleKeyedCache(BaseKVStore):
     """A LlamaIndex key-value store whose keys also hold the role and the encoder's fingerprint.
 
-    LlamaIndex looks vectors up by the bare text, so that a question and a passage of the same words, or
-    two models, would share one. Wrapped around any store, this keeps them apart.
+    LlamaIndex looks vectors up by the bare text, so that a question and a passage of the same
+    words, or two models, would share one. Wrapped around any store, this keeps them apart.
 
     Args:
         store: where the vectors are kept.
@@ -95,8 +95,8 @@ class RoleKeyedCache(BaseKVStore):
 class KoE5Embedding(EncoderFields, BaseEmbedding):
     """LlamaIndex embedding with KoE5, or any model of ``koe5 models``.
 
-    Constructing loads nothing; the model is loaded on first use and shared with every other adapter in
-    the process. Takes the options of :class:`~koe5_integrations.encoder.KoE5Encoder` by keyword.
+    Constructing loads nothing; the model is loaded on first use and shared with every other adapter
+    in the process. Takes the options of :class:`~koe5_integrations.encoder.KoE5Encoder` by keyword.
 
     Args:
         model_name: hub name, ``koe5-mini`` or a local folder; also accepted as ``model``.
@@ -134,8 +134,8 @@ class KoE5Embedding(EncoderFields, BaseEmbedding):
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
         """Serialise what decides the vectors, so that ingestion caches hit exactly when they may.
 
-        Device, batch sizes, caches and progress bars are left out: they differ between machines while
-        the vectors stay the same.
+        Device, batch sizes, caches and progress bars are left out: they differ between machines
+        while the vectors stay the same.
         """
         identity = self._encoder.identity
         return {"model_name": identity.pop("model"), **identity, "class_name": self.class_name()}

@@ -26,7 +26,7 @@ OnTruncation: TypeAlias = Literal["warn", "error", "ignore"]
 
 
 class EncoderOptions(TypedDict, total=False):
-    """The keyword arguments of ``KoE5Encoder``, where they are explained, for those that pass them on."""
+    """The keyword arguments of ``KoE5Encoder``, explained there, for those that pass them on."""
 
     revision: str | None
     profile: str | None
@@ -102,14 +102,15 @@ def check_truncate_dim(truncate_dim: int, profile: ModelProfile) -> None:
     """Refuse more dimensions than the model has; warn if it was not trained to be cut."""
     if profile.dim is not None and truncate_dim > profile.dim:
         raise ConfigError(
-            f"truncate_dim={truncate_dim} is more than the {profile.dim} dimensions of {profile.name}"
+            f"truncate_dim={truncate_dim} is more than the {profile.dim} dimensions of "
+            f"{profile.name}"
         )
     if truncate_dim != profile.dim and truncate_dim not in profile.matryoshka:
         trained = ", ".join(map(str, profile.matryoshka)) or "none"
         warn(
             TruncateDimWarning(
-                f"truncate_dim={truncate_dim}: {profile.name} is not known to be trained for it (Matryoshka "
-                f"dimensions: {trained}); measure what it costs before relying on it"
+                f"truncate_dim={truncate_dim}: {profile.name} is not known to be trained for it "
+                f"(Matryoshka dimensions: {trained}); measure what it costs before relying on it"
             )
         )
 

@@ -1,8 +1,8 @@
 """What is known of each model before any file of it is read, as data.
 
-A profile says how a model must be used: which prompt goes in front of a question, which in front of a
-text to be found, how its token vectors are pooled. An unknown model has no profile, and its prompts are
-never guessed.
+A profile says how a model must be used: which prompt goes in front of a question, which in front of
+a text to be found, how its token vectors are pooled. An unknown model has no profile, and its
+prompts are never guessed.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class ModelProfile:
         passage_prompt: put in front of a text to be found; may be empty.
         revision: hub commit that is loaded unless another is asked for; None is the newest.
         dim: length of a vector; None until the model's files are read.
-        max_seq_length: tokens the model reads, prompt and special tokens included; None leaves it to the
-            model's files.
+        max_seq_length: tokens the model reads, prompt and special tokens included; None leaves it
+            to the model's files.
         pooling: how token vectors become one; None leaves it to the model's files.
         normalize: vectors are scaled to unit length; None leaves it to the model's files.
         matryoshka: dimensions the model was trained to be cut to.
@@ -91,9 +91,10 @@ def profile_for(
         found = PROFILES[DEFAULT_MODEL]
     else:
         raise UnknownModelError(
-            f"model={model!r} is neither a folder nor a model whose prompts are known{_similar(model)}. "
-            "Give query_prompt= and passage_prompt= as its authors trained it ('' for none), "
-            "or profile= with the name of a model it was tuned from; `koe5 models` prints those known"
+            f"model={model!r} is neither a folder nor a model whose prompts are "
+            f"known{_similar(model)}. Give query_prompt= and passage_prompt= as its authors "
+            "trained it ('' for none), or profile= with the name of a model it was tuned from; "
+            "`koe5 models` prints those known"
         )
     if query_prompt is not None:
         found = replace(found, query_prompt=query_prompt)
@@ -167,8 +168,8 @@ PROFILES: dict[str, ModelProfile] = {
             "intfloat/multilingual-e5-large-instruct",
             1024,
             query_prompt=(
-                "Instruct: Given a web search query, retrieve relevant passages that answer the query\n"
-                "Query: "
+                "Instruct: Given a web search query, retrieve relevant passages that answer "
+                "the query\nQuery: "
             ),
             passage_prompt="",
             license="MIT",
@@ -178,7 +179,10 @@ PROFILES: dict[str, ModelProfile] = {
         _bge(
             "BAAI/bge-m3",
             license="MIT",
-            note="its repository holds pickled weights, which are not loaded: pass a converted folder",
+            note=(
+                "its repository holds pickled weights, which are not loaded: "
+                "pass a converted folder"
+            ),
         ),
         _bge("dragonkue/BGE-m3-ko", license="Apache-2.0"),
         _bge(
@@ -192,7 +196,10 @@ PROFILES: dict[str, ModelProfile] = {
             "Alibaba-NLP/gte-multilingual-base",
             dim=768,
             license="Apache-2.0",
-            note="its repository runs on custom code, which is never executed: pass a converted folder",
+            note=(
+                "its repository runs on custom code, which is never executed: "
+                "pass a converted folder"
+            ),
         ),
         _sts("upskyy/kf-deberta-multitask", max_seq_length=None),
         _sts("jhgan/ko-sroberta-multitask"),

@@ -21,8 +21,8 @@ def add_prompt(
         texts: checked texts.
         profile: whose prompts.
         role: which of them.
-        on_prefixed: ``warn`` and add the prompt all the same, raise an ``error``, or ``keep`` a text
-            that starts with this role's prompt as it is.
+        on_prefixed: ``warn`` and add the prompt all the same, raise an ``error``, or ``keep`` a
+            text that starts with this role's prompt as it is.
 
     Raises:
         PrefixedTextError: a text starts with a prompt and that is an ``error``, or it is the other
@@ -41,7 +41,8 @@ def add_prompt(
         for i in prefixed:
             if not prompt or not texts[i].startswith(prompt):
                 raise PrefixedTextError(
-                    f"starts with the other role's prefix, but is embedded as a {role} ({prompt!r})",
+                    "starts with the other role's prefix, but is embedded as a "
+                    f"{role} ({prompt!r})",
                     position=i,
                     value=texts[i],
                 )
@@ -50,9 +51,9 @@ def add_prompt(
     if prefixed:
         warn(
             PrefixedTextWarning(
-                f"{len(prefixed)} of {len(texts)} texts (positions {describe_positions(prefixed)}) already "
-                f"start with a prefix, and {prompt!r} is added in front of it: pass bare texts, or choose "
-                "on_prefixed='keep' or 'error'"
+                f"{len(prefixed)} of {len(texts)} texts (positions {describe_positions(prefixed)}) "
+                f"already start with a prefix, and {prompt!r} is added in front of it: pass bare "
+                "texts, or choose on_prefixed='keep' or 'error'"
             )
         )
     return [prompt + text for text in texts]

@@ -29,7 +29,8 @@ def plan_batches(
 
     Args:
         lengths: tokens of each text.
-        batch_tokens: most tokens in a batch, padding included; a longer text gets a batch of its own.
+        batch_tokens: most tokens in a batch, padding included; a longer text gets a batch of its
+            own.
         batch_size: most texts in a batch.
 
     Returns:
@@ -116,7 +117,8 @@ class Worker:
 
         Args:
             tokens: at least one text.
-            finish: applied to the raw vectors, shape (n, dim) in the order of ``tokens``, in the worker.
+            finish: applied to the raw vectors, shape (n, dim) in the order of ``tokens``, in the
+                worker.
             progress: called in the worker with the number of texts done since the last call.
             batch_tokens: most tokens in a pass; None is the backend's own choice.
             batch_size: most texts in a pass.
@@ -164,8 +166,8 @@ def shared_worker(key: Hashable, load: Callable[[bool], Backend]) -> Worker:
 
     Args:
         key: what tells this loaded model from every other.
-        load: called at most once per key with whether this process was forked; may take long. Callers
-            for any model wait meanwhile.
+        load: called at most once per key with whether this process was forked; may take long.
+            Callers for any model wait meanwhile.
     """
     with _lock:
         worker = _workers.get(key)

@@ -1,7 +1,8 @@
 """Input hygiene: everything that can be said of a text before a model is touched.
 
 Nothing here changes what a text says. The one rewriting is Unicode normalisation to NFC, because
-decomposed Hangul (macOS file names, some PDFs) makes ids, hashes and filters disagree about equal texts.
+decomposed Hangul (macOS file names, some PDFs) makes ids, hashes and filters disagree about equal
+texts.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from koe5_integrations.errors import (
 
 __all__ = ["check_texts", "prefixed_positions"]
 
-# Blank to a reader although Unicode calls them letters or symbols: the Hangul fillers (common in Korean
-# chat and form data as a fake space) and the braille blank.
+# Blank to a reader although Unicode calls them letters or symbols: the Hangul fillers (common in
+# Korean chat and form data as a fake space) and the braille blank.
 _BLANK = "\u115f\u1160\u2800\u3164\uffa0"
 # Zero-width and directional marks (category Cf) and controls (Cc), which \s leaves out.
-_INVISIBLE = "\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
+_INVISIBLE = (
+    "\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\ufe00-\ufe0f\ufeff"
+)
 _VISIBLE = re.compile(rf"[^\s{_BLANK}{_INVISIBLE}]")
 
 
@@ -43,7 +47,8 @@ def check_texts(texts: Iterable[str], *, normalize_unicode: bool = True) -> list
         raise TextTypeError(
             "must be a list of strings, not a single one (write [text])", position=None, value=texts
         )
-    # A mapping would silently embed its keys and a set would lose the order the vectors come back in.
+    # A mapping would silently embed its keys and a set would lose the order the vectors come back
+    # in.
     if not isinstance(texts, Iterable) or isinstance(texts, dict | set | frozenset):
         raise TextTypeError("must be an ordered iterable of strings", position=None, value=texts)
     return [_check(text, i, normalize_unicode) for i, text in enumerate(texts)]
@@ -66,8 +71,9 @@ def _check(text: object, position: int, normalize_unicode: bool) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         raise InvalidUnicodeError(
-            f"holds a lone surrogate at character {error.start} and is not valid Unicode; re-read its "
-            "source with the right encoding, or drop it with .encode('utf-8', 'ignore').decode()",
+            f"holds a lone surrogate at character {error.start} and is not valid Unicode; re-read "
+            "its source with the right encoding, or drop it with "
+            ".encode('utf-8', 'ignore').decode()",
             position=position,
             value=text,
         ) from None

@@ -45,8 +45,8 @@ def account_for_truncation(
     limit = len(tokens[cut[0]].ids)
     if on_truncation == "error":
         raise TruncationError(
-            f"has {tokens[cut[0]].uncut} tokens with its prefix, and the model reads {limit}: split it "
-            "into shorter passages (or choose on_truncation='warn')",
+            f"has {tokens[cut[0]].uncut} tokens with its prefix, and the model reads {limit}: "
+            "split it into shorter passages (or choose on_truncation='warn')",
             position=cut[0],
             value=texts[cut[0]],
         )
@@ -54,8 +54,8 @@ def account_for_truncation(
     if on_truncation == "warn":
         warn(
             TruncationWarning(
-                f"{counted.texts} of {len(tokens)} texts (positions {describe_positions(cut)}) are longer "
-                f"than the {limit} tokens the model reads: {counted.tokens} of "
+                f"{counted.texts} of {len(tokens)} texts (positions {describe_positions(cut)}) are "
+                f"longer than the {limit} tokens the model reads: {counted.tokens} of "
                 f"{sum(t.uncut for t in tokens)} tokens are not embedded. Split them into shorter "
                 "passages, or choose on_truncation='error' or 'ignore'"
             )

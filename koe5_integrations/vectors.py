@@ -1,4 +1,4 @@
-"""What a model returns, made what the package promises: finite, and of unit length where it should be."""
+"""What a model returns, made what the package promises: finite, and unit length where due."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Tokens(NamedTuple):
 
 
 class Backend(Protocol):
-    """A loaded model. ``tokenize`` may be called from any thread, ``forward`` from one at a time."""
+    """A loaded model; any thread may call ``tokenize``, one at a time ``forward``."""
 
     batch_tokens: int
     """How many tokens, padding included, this engine and device like to see in one pass."""

@@ -63,12 +63,18 @@ class ModelFolder:
             raise ModelLoadError(
                 f"{path} holds no *.safetensors weights"
                 + (
-                    "; pickled weights (pytorch_model.bin) can run code and are not loaded: convert them "
-                    "with save_pretrained(safe_serialization=True)"
+                    "; pickled weights (pytorch_model.bin) can run code and are not loaded: "
+                    "convert them with save_pretrained(safe_serialization=True)"
                     if pickled
                     else "; is it the folder of a model, completely copied?"
                 )
             )
+        for index in path.rglob("*.safetensors.index.json"):
+            shards = set(_read_json(index).get("weight_map", {}).values())
+            if missing := sorted(s for s in shards if not (index.parent / s).is_file()):
+                raise ModelLoadError(
+                    f"{path} is incomplete: {', '.join(missing)} missing; copy again"
+                )
         if not (path / "modules.json").is_file():
             config = _read_json(path / "config.json")
             return cls(
@@ -113,8 +119,9 @@ class ModelFolder:
                 normalize = True
             elif name not in {"Dropout", "LayerNorm"}:
                 raise ModelLoadError(
-                    f"{path / 'modules.json'} names the module {module['type']!r}, which is not supported; "
-                    "supported are Transformer, StaticEmbedding, Pooling, Dense, LayerNorm, Normalize"
+                    f"{path / 'modules.json'} names the module {module['type']!r}, which is not "
+                    "supported; supported are Transformer, StaticEmbedding, Pooling, Dense, "
+                    "LayerNorm, Normalize"
                 )
         if dim is None:
             raise ModelLoadError(f"{path}: no module in modules.json says how long a vector is")
@@ -136,7 +143,8 @@ class ModelFolder:
         digest = hashlib.sha256()
         for tokenizer in sorted(self.path.rglob("tokenizer.json")):
             content = _read_json(tokenizer)
-            # Loaders write their own cutting and padding into the file; ours comes from the profile.
+            # Loaders write their own cutting and padding into the file; ours comes from the
+            # profile.
             content.pop("truncation", None)
             content.pop("padding", None)
             digest.update(json.dumps(content, sort_keys=True).encode())
@@ -147,7 +155,7 @@ class ModelFolder:
         ]
         for sample in sorted(samples):
             digest.update(sample)
-        return digest.hexdigest()
+        return digest.hexdigest()[:32]
 
 
 def _read_json(path: Path) -> Any:
@@ -174,7 +182,7 @@ def _pooling(config: dict[str, Any]) -> str:
 
 
 def _max_seq_length(path: Path, config: dict[str, Any]) -> int | None:
-    """Follow sentence-transformers: its own file, else the tokenizer's limit, under the position table."""
+    """Follow sentence-transformers: its file, else the tokenizer's limit; capped by positions."""
     limits: list[int] = []
     tokenizer = path / "tokenizer_config.json"
     # Named after the architecture in older folders: sentence_roberta_config.json, ….

@@ -1,12 +1,11 @@
-"""From a model's name to a folder on disk: bundled, local, or the Hugging Face hub and its cache."""
+"""From a model's name to a folder on disk: bundled, local, or the Hugging Face hub's cache."""
 
 from __future__ import annotations
 
+import re
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
-
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from koe5_integrations.backends.folder import ModelFolder
 from koe5_integrations.errors import ModelLoadError
@@ -30,15 +29,33 @@ def find_model(
 ) -> ModelFolder:
     """Return the folder that holds a model, downloading it if it is a hub name that is not cached.
 
+    A hub name is looked up once in a process: it goes on meaning the commit it meant at first.
+
     Raises:
         ModelLoadError: it can't be had, or its files are incomplete.
     """
     if is_folder:
-        return ModelFolder.read(Path(model).expanduser())
+        return ModelFolder.read(Path(model))
     if model == BUNDLED_MODEL:
         return ModelFolder.read(Path(str(files("koe5_integrations") / "models" / model)))
+    if revision is not None and re.fullmatch("[0-9a-f]{40}", revision):
+        # A commit never changes, so a complete cached copy needs no question to the hub.
+        try:
+            return ModelFolder.read(_snapshot(model, revision, cache_folder, True))
+        except ModelLoadError:
+            if local_files_only:
+                raise
+    return ModelFolder.read(_snapshot(model, revision, cache_folder, local_files_only))
 
-    def snapshot(local_files_only: bool) -> Path:
+
+@cache
+def _snapshot(
+    model: str, revision: str | None, cache_folder: str | None, local_files_only: bool
+) -> Path:
+    from huggingface_hub import snapshot_download  # 90 ms that the bundled model does without
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
         return Path(
             snapshot_download(
                 model,
@@ -49,22 +66,12 @@ def find_model(
                 ignore_patterns=_UNWANTED,
             )
         )
-
-    if revision is not None:
-        # A commit never changes, so a complete cached copy needs no question to the hub.
-        try:
-            return ModelFolder.read(snapshot(local_files_only=True))
-        except (LocalEntryNotFoundError, ModelLoadError):
-            pass
-    try:
-        return ModelFolder.read(snapshot(local_files_only))
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        if isinstance(error, ModelLoadError):
-            raise
+    # HTTP errors of the hub are OSErrors.
+    except (LocalEntryNotFoundError, HFValidationError, OSError) as error:
         at = f"{model!r} at revision {revision!r}" if revision else repr(model)
         raise ModelLoadError(
-            f"{at} is not in the local cache and can't be downloaded ({type(error).__name__}). Three ways on: "
-            "pass the path of a local folder as model=; point cache_folder= (or the environment variable "
-            "HF_HOME) at a cache that has it, or HF_ENDPOINT at a mirror; or use the bundled "
-            f"model={BUNDLED_MODEL!r} for a first try"
+            f"{at} is not in the local cache and can't be downloaded ({type(error).__name__}). "
+            "Three ways on: pass the path of a local folder as model=; point cache_folder= (or the "
+            "environment variable HF_HOME) at a cache that has it, or HF_ENDPOINT at a mirror; or "
+            f"use the bundled model={BUNDLED_MODEL!r} for a first try"
         ) from error

@@ -40,12 +40,14 @@ def load_backend(
     if (picked == "static") != (folder.kind == "static"):
         right = "static" if folder.kind == "static" else "torch"
         raise ConfigError(
-            f"backend={backend!r} can't run {folder.path}, a {folder.kind} model: use backend={right!r}"
+            f"backend={backend!r} can't run {folder.path}, a {folder.kind} model: "
+            f"use backend={right!r}"
         )
     if picked == "static":
         if device not in (None, "cpu") or precision != "fp32":
             raise ConfigError(
-                f"device={device!r}, precision={precision!r}: static embeddings run on the CPU in fp32"
+                f"device={device!r}, precision={precision!r}: static embeddings run on the CPU in "
+                "fp32"
             )
         from koe5_integrations.backends.static import StaticBackend
 

@@ -32,7 +32,7 @@ class StaticBackend:
         self.tokenize = TextTokenizer.from_folder(folder, max_seq_length)
 
     def forward(self, batch: Sequence[Tokens]) -> Vectors:
-        """Return the mean token vector of each text, shape (len(batch), dim); zeros for no tokens."""
+        """Return each text's mean token vector, shape (len(batch), dim); zeros for no tokens."""
         lengths = np.array([len(tokens.ids) for tokens in batch])
         out = np.zeros((len(batch), self._table.shape[1]), dtype=np.float32)
         filled = np.flatnonzero(lengths)

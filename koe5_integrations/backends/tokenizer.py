@@ -13,8 +13,8 @@ from koe5_integrations.errors import ModelLoadError
 
 __all__ = ["TextTokenizer"]
 
-# Texts handed to the tokenizer at once: enough for its threads, few enough that the Python integers it
-# returns don't fill memory before they become arrays.
+# Texts handed to the tokenizer at once: enough for its threads, few enough that the Python integers
+# it returns don't fill memory before they become arrays.
 _SLICE = 1024
 
 

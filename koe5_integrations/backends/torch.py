@@ -53,7 +53,8 @@ class TorchBackend:
         single_thread: bool = False,
     ) -> None:
         if single_thread:
-            # GNU OpenMP's threads don't survive a fork: the first parallel loop would wait for ever.
+            # GNU OpenMP's threads don't survive a fork: the first parallel loop would wait for
+            # ever.
             torch.set_num_threads(1)
         self._device = _pick_device(device)
         kwargs = {"dtype": _DTYPES[precision], "use_safetensors": True}
@@ -88,8 +89,8 @@ class TorchBackend:
         self.tokenize = TextTokenizer(
             transformers_tokenizer.backend_tokenizer, max_seq_length, add_special_tokens=True
         )
-        # Measured on 2 CPU cores, sorted batches of 2048 tokens waste 0.8% on padding and fit the cache;
-        # a GPU wants enough work to fill it.
+        # Measured on 2 CPU cores, sorted batches of 2048 tokens waste 0.8% on padding and fit the
+        # cache; a GPU wants enough work to fill it.
         self.batch_tokens = 2048 if self._device.type == "cpu" else 65_536
 
     @torch.inference_mode()
