@@ -19,7 +19,7 @@ except ImportError as error:
 
 from koe5_integrations.encoder import KoE5Encoder
 from koe5_integrations.errors import CollectionError, ConfigError, FingerprintMismatchError
-from koe5_integrations.options import VECTOR_OPTIONS, EncoderOptions
+from koe5_integrations.options import VECTOR_OPTIONS, EncoderOptions, check_options
 from koe5_integrations.profiles import DEFAULT_MODEL
 
 __all__ = ["KoE5EmbeddingFunction", "open_collection"]
@@ -53,8 +53,17 @@ class KoE5EmbeddingFunction(EmbeddingFunction[Documents]):
     ) -> None:
         if model_name is not None and model is not None and model_name != model:
             raise ConfigError(f"model_name={model_name!r} and model={model!r} differ: give one")
-        self.encoder = KoE5Encoder(model_name or model or DEFAULT_MODEL, **options)
+        encoder = KoE5Encoder(model_name or model or DEFAULT_MODEL, **options)
+        self._encoder: KoE5Encoder | None = encoder
+        self._config = _vector_config(encoder)
         self._show_progress = show_progress
+
+    @property
+    def encoder(self) -> KoE5Encoder:
+        """The encoder behind this function: fingerprint, profile, token counts, truncation."""
+        if self._encoder is None:
+            self._encoder = KoE5Encoder(**self._config)
+        return self._encoder
 
     def __call__(self, input: Documents) -> Embeddings:
         """Embed texts to be found: one float32 array of shape (dim,) each, in order."""
@@ -79,14 +88,21 @@ class KoE5EmbeddingFunction(EmbeddingFunction[Documents]):
 
     def get_config(self) -> dict[str, Any]:
         """Return what decides the vectors; device and batch sizes belong to the machine."""
-        config = self.encoder.config()
-        return {k: v for k, v in config.items() if k == "model" or k in VECTOR_OPTIONS}
+        return dict(self._config)
 
     @staticmethod
     def build_from_config(config: dict[str, Any]) -> KoE5EmbeddingFunction:
-        """Rebuild from :meth:`get_config`."""
+        """Rebuild from :meth:`get_config`.
+
+        The model is looked for when first used: Chroma rebuilds the function only to read a
+        collection's settings too, which works where the model's folder has moved.
+        """
         KoE5EmbeddingFunction.validate_config(config)
-        return KoE5EmbeddingFunction(**config)
+        function = KoE5EmbeddingFunction.__new__(KoE5EmbeddingFunction)
+        function._encoder = None
+        function._config = dict(config)
+        function._show_progress = False
+        return function
 
     @staticmethod
     def validate_config(config: dict[str, Any]) -> None:
@@ -97,6 +113,7 @@ class KoE5EmbeddingFunction(EmbeddingFunction[Documents]):
                 f"not a configuration of the embedding function 'koe5': {config!r}"
                 + (f"; unknown: {', '.join(unknown)}" if unknown else "; 'model' is missing")
             )
+        check_options({k: v for k, v in config.items() if k != "model"})
 
     def validate_config_update(
         self, old_config: dict[str, Any], new_config: dict[str, Any]
@@ -108,6 +125,10 @@ class KoE5EmbeddingFunction(EmbeddingFunction[Documents]):
                 f"a collection embedded with {old_config!r} can't go on with {new_config!r}: "
                 "embed it again into a new collection"
             )
+
+
+def _vector_config(encoder: KoE5Encoder) -> dict[str, Any]:
+    return {k: v for k, v in encoder.config().items() if k == "model" or k in VECTOR_OPTIONS}
 
 
 def open_collection(
@@ -166,6 +187,13 @@ def open_collection(
 
 def _check_collection(collection: Collection, function: KoE5EmbeddingFunction) -> None:
     stored = collection.metadata or {}
+    made_by = (collection.configuration_json.get("embedding_function") or {}).get("name")
+    if made_by not in (None, function.name()):
+        raise CollectionError(
+            f"collection {collection.name!r} belongs to the embedding function {made_by!r}, not "
+            f"{function.name()!r}: open another name with open_collection() and add the documents "
+            "there"
+        )
     if _DIGEST not in stored:
         raise CollectionError(
             f"collection {collection.name!r} has no fingerprint, so nobody can say which model and "

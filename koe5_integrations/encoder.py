@@ -12,13 +12,9 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from koe5_integrations.backends import Backend
-from koe5_integrations.backends.folder import ModelFolder
-from koe5_integrations.backends.hub import find_model
-from koe5_integrations.backends.load import load_backend
-from koe5_integrations.backends.tokenizer import TextTokenizer
 from koe5_integrations.errors import ConfigError
 from koe5_integrations.fingerprint import Fingerprint
+from koe5_integrations.handle import ModelHandle
 from koe5_integrations.options import (
     VECTOR_OPTIONS,
     BackendName,
@@ -32,7 +28,6 @@ from koe5_integrations.options import (
 )
 from koe5_integrations.profiles import BUNDLED_MODEL, DEFAULT_MODEL, ModelProfile, profile_for
 from koe5_integrations.prompts import add_prompt
-from koe5_integrations.scheduling import Worker, shared_worker
 from koe5_integrations.text import check_texts
 from koe5_integrations.truncation import Truncation, account_for_truncation
 from koe5_integrations.types import Role, Vectors
@@ -128,8 +123,7 @@ class KoE5Encoder:
         )
         if truncate_dim is not None:
             check_truncate_dim(truncate_dim, self._profile)
-        self._folder: ModelFolder | None = None
-        self._worker: Worker | None = None
+        self._handle = ModelHandle(self._model, self._is_folder, self._profile, self._options)
         self._truncation = Truncation()
 
     def encode_queries(self, texts: Iterable[str], *, show_progress: bool = False) -> Vectors:
@@ -180,11 +174,7 @@ class KoE5Encoder:
         if role not in ("query", "passage"):
             raise ConfigError(f"role={role!r} must be 'query' or 'passage'")
         prompted = self._prompted(texts, role)
-        if self._worker is not None and self._worker.alive:
-            tokens = self._worker.backend.tokenize(prompted)
-        else:
-            tokens = TextTokenizer.from_folder(self._read_folder(), None)(prompted)
-        return [t.uncut for t in tokens]
+        return [tokens.uncut for tokens in self._handle.tokenize(prompted)]
 
     @property
     def model(self) -> str:
@@ -199,25 +189,26 @@ class KoE5Encoder:
     @property
     def dim(self) -> int:
         """Length of a vector. Reads a local folder's configuration, but no weights."""
-        full = None if self._is_folder else self._profile.dim
-        return self._options["truncate_dim"] or full or self._read_folder().dim
+        # A profile borrowed from another model says nothing of this one's size.
+        full = self._profile.dim if self._profile.name == self._model else None
+        return self._options["truncate_dim"] or full or self._handle.folder.dim
 
     @property
     def max_seq_length(self) -> int | None:
         """Tokens read of each text, prefix and special tokens included; None is no limit."""
-        return self._options["max_seq_length"] or self._read_folder().max_seq_length
+        return self._options["max_seq_length"] or self._handle.folder.max_seq_length
 
     @property
     def fingerprint(self) -> Fingerprint:
         """What tells these vectors from another encoder's. Reads a little of each model file."""
-        folder = self._read_folder()
+        folder = self._handle.folder
         return Fingerprint(
             model=self._model,
             weights=folder.digest,
             query_prompt=self._profile.query_prompt,
             passage_prompt=self._profile.passage_prompt,
             pooling=folder.pooling or self._profile.pooling or "mean",
-            normalize=self._normalize(folder),
+            normalize=self._handle.normalize,
             max_seq_length=self._options["max_seq_length"] or folder.max_seq_length,
             truncate_dim=self._options["truncate_dim"],
             precision=self._options["precision"] or "fp32",
@@ -260,7 +251,7 @@ class KoE5Encoder:
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the settings; whoever unpickles them loads the model anew."""
-        return self.__dict__ | {"_folder": None, "_worker": None, "_truncation": Truncation()}
+        return self.__dict__ | {"_truncation": Truncation()}
 
     def _encode(self, texts: Iterable[str], role: Role, show_progress: bool) -> Vectors:
         future = self._submit(texts, role, show_progress)
@@ -291,7 +282,7 @@ class KoE5Encoder:
             done: Future[Vectors] = Future()
             done.set_result(np.empty((0, self.dim), dtype=np.float32))
             return done
-        worker = self._loaded()
+        worker = self._handle.worker()
         tokens = worker.backend.tokenize(prompted)
         cut = account_for_truncation(tokens, prompted, self._options["on_truncation"])
         progress = _progress_bar(len(tokens), role) if show_progress else None
@@ -302,7 +293,7 @@ class KoE5Encoder:
             return finish_vectors(
                 vectors,
                 truncate_dim=self._options["truncate_dim"],
-                normalize=self._normalize(self._read_folder()),
+                normalize=self._handle.normalize,
             )
 
         return worker.submit(
@@ -316,65 +307,6 @@ class KoE5Encoder:
     def _prompted(self, texts: Iterable[str], role: Role) -> list[str]:
         checked = check_texts(texts, normalize_unicode=self._options["normalize_unicode"])
         return add_prompt(checked, self._profile, role, self._options["on_prefixed"])
-
-    def _normalize(self, folder: ModelFolder) -> bool:
-        return folder.normalize if self._profile.normalize is None else self._profile.normalize
-
-    def _read_folder(self) -> ModelFolder:
-        """Find the model's files, and check the options against what they say."""
-        if self._folder is not None:
-            return self._folder
-        options = self._options
-        folder = find_model(
-            self._model,
-            is_folder=self._is_folder,
-            revision=options["revision"] or self._profile.revision,
-            cache_folder=options["cache_folder"],
-            local_files_only=options["local_files_only"],
-        )
-        wanted = self._profile.pooling
-        if wanted is not None and folder.pooling is not None and folder.pooling != wanted:
-            raise ConfigError(
-                f"{folder.path} pools by {folder.pooling!r}, but as {self._profile.name} it would "
-                f"pool by {wanted!r}: it is another kind of model. Say which with profile=, or "
-                "give both query_prompt= and passage_prompt="
-            )
-        for name, limit in (
-            ("truncate_dim", folder.dim),
-            ("max_seq_length", folder.max_seq_length),
-        ):
-            asked = options[name]  # type: ignore[literal-required]  # two of its keys
-            if asked is not None and limit is not None and asked > limit:
-                raise ConfigError(f"{name}={asked} is more than the model's {limit}")
-        self._folder = folder
-        return folder
-
-    def _loaded(self) -> Worker:
-        if self._worker is None or not self._worker.alive:
-            folder = self._read_folder()
-            options = self._options
-
-            def load(forked: bool) -> Backend:
-                return load_backend(
-                    folder,
-                    backend=options["backend"],
-                    device=options["device"],
-                    precision=options["precision"] or "fp32",
-                    max_seq_length=options["max_seq_length"] or folder.max_seq_length,
-                    pooling=self._profile.pooling,
-                    forked=forked,
-                )
-
-            key = (
-                folder.state,
-                options["backend"],
-                options["device"],
-                options["precision"] or "fp32",
-                options["max_seq_length"],
-                self._profile.pooling,
-            )
-            self._worker = shared_worker(key, load)
-        return self._worker
 
 
 def _cancel_submitted(submission: asyncio.Future[Future[Vectors]]) -> None:

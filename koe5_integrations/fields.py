@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from koe5_integrations.encoder import KoE5Encoder
-from koe5_integrations.errors import KoE5Error
+from koe5_integrations.errors import ConfigError, KoE5Error, shorten
 from koe5_integrations.options import (
     BackendName,
     EncoderOptions,
@@ -24,7 +24,10 @@ __all__ = ["EncoderFields"]
 class EncoderFields(BaseModel):
     """One field per option of :class:`~koe5_integrations.encoder.KoE5Encoder`, explained there."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True, protected_namespaces=())
+    # Strict, because truncate_dim=True would otherwise be taken for 1.
+    model_config = ConfigDict(
+        extra="forbid", populate_by_name=True, protected_namespaces=(), strict=True
+    )
 
     revision: str | None = None
     profile: str | None = None
@@ -55,21 +58,38 @@ class EncoderFields(BaseModel):
             try:
                 super().__init__(**data)
             except ValidationError as error:
-                # Our own errors say more than pydantic's wrapping of them, and can be caught by
-                # type.
+                # Our own errors can be caught by type; pydantic's wrapping of them can't.
                 for detail in error.errors():
                     cause = detail.get("ctx", {}).get("error")
                     if isinstance(cause, KoE5Error):
                         raise cause from None
-                raise
+                raise ConfigError(self._explain(error.errors()[0])) from None
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """Show what was set, not the twenty defaults."""
         return ((name, getattr(self, name)) for name in sorted(self.model_fields_set))
 
-    def _build_encoder(self, model: str) -> KoE5Encoder:
+    @classmethod
+    def _explain(cls, detail: Mapping[str, Any]) -> str:
+        name = ".".join(map(str, detail["loc"]))
+        if detail["type"] != "extra_forbidden":
+            return f"{name}={shorten(detail['input'])}: {detail['msg']}"
+        for field, info in cls.model_fields.items():
+            alias = info.validation_alias
+            if name == field or (isinstance(alias, AliasChoices) and name in alias.choices):
+                return f"{name}= is another name of an option that is also given: give one"
+        listed = ", ".join(sorted(cls.model_fields))
+        return f"{name}= is no option of {cls.__name__}; there are {listed}"
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with some fields changed, which its vectors then follow."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.model_post_init(None)
+        return copied
+
+    def _build_encoder(self, model: str, **changed: Any) -> KoE5Encoder:
         options: Any = {name: getattr(self, name) for name in EncoderOptions.__annotations__}
-        return KoE5Encoder(model, **options)
+        return KoE5Encoder(model, **(options | changed))
 
     @property
     def encoder(self) -> KoE5Encoder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,7 +20,7 @@ except ImportError as error:
 from pydantic import AliasChoices, Field
 
 from koe5_integrations.encoder import KoE5Encoder
-from koe5_integrations.errors import FingerprintMismatchError
+from koe5_integrations.errors import ConfigError, FingerprintMismatchError, shorten
 from koe5_integrations.fields import EncoderFields
 from koe5_integrations.options import EncoderOptions
 from koe5_integrations.profiles import DEFAULT_MODEL
@@ -55,7 +56,9 @@ class RoleKeyedCache(BaseKVStore):
         self._encoder = encoder
 
     def _key(self, text: str) -> str:
-        return f"{self._encoder.fingerprint}:{_role.get()}:{text}"
+        # on_prefixed decides what becomes of a text that already starts with a prefix.
+        on_prefixed = self._encoder.config().get("on_prefixed", "warn")
+        return f"{self._encoder.fingerprint}:{_role.get()}:{on_prefixed}:{text}"
 
     def put(self, key: str, val: dict[str, Any], collection: str = DEFAULT_COLLECTION) -> None:
         """Store the vector of a text in the current role."""
@@ -114,17 +117,39 @@ class KoE5Embedding(EncoderFields, BaseEmbedding):
 
     def model_post_init(self, context: Any) -> None:
         """Check the options; nothing is loaded."""
-        self._encoder = self._build_encoder(self.model_name)
-        self.embeddings_cache = self.embeddings_cache  # wrapped by __setattr__
+        self._use_encoder(self._build_encoder(self.model_name))
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "embeddings_cache" and value is not None:
-            store = value.store if isinstance(value, RoleKeyedCache) else value
-            value = RoleKeyedCache(store, self._encoder)
+            value = self._role_keyed(value)
+        elif name == "model_name" or name in EncoderOptions.__annotations__:
+            value = os.fspath(value) if isinstance(value, os.PathLike) else value
+            # Before the field is set, so that an impossible value leaves all as it was.
+            changed = {"model": value} if name == "model_name" else {name: value}
+            encoder = self._build_encoder(**{"model": self.model_name, **changed})
+            super().__setattr__(name, value)
+            self._use_encoder(encoder)
+            return
         super().__setattr__(name, value)
-        if name == "model_name" or name in EncoderOptions.__annotations__:
-            self._encoder = self._build_encoder(self.model_name)
-            self.embeddings_cache = self.embeddings_cache
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        # LlamaIndex passes every field to the constructor, so that all would count as set.
+        object.__setattr__(self, "__pydantic_fields_set__", set(state["__pydantic_fields_set__"]))
+
+    def _use_encoder(self, encoder: KoE5Encoder) -> None:
+        self._encoder = encoder
+        if self.embeddings_cache is not None:
+            self.embeddings_cache = self._role_keyed(self.embeddings_cache)
+
+    def _role_keyed(self, cache: object) -> RoleKeyedCache:
+        store = cache.store if isinstance(cache, RoleKeyedCache) else cache
+        if not isinstance(store, BaseKVStore):
+            raise ConfigError(
+                f"embeddings_cache={shorten(store)} must be a LlamaIndex key-value store, "
+                "for example SimpleKVStore()"
+            )
+        return RoleKeyedCache(store, self._encoder)
 
     @classmethod
     def class_name(cls) -> str:

@@ -25,7 +25,7 @@ _BLANK = "\u115f\u1160\u2800\u3164\uffa0"
 # Zero-width and directional marks (category Cf) and controls (Cc), which \s leaves out.
 _INVISIBLE = (
     "\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f"
-    "\ufe00-\ufe0f\ufeff"
+    "\ufe00-\ufe0f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff"
 )
 _VISIBLE = re.compile(rf"[^\s{_BLANK}{_INVISIBLE}]")
 

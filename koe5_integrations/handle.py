@@ -1,0 +1,131 @@
+"""A model by its settings: its files once they are asked for, its worker once it is needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from koe5_integrations.backends import Backend, Tokens
+from koe5_integrations.backends.folder import ModelFolder
+from koe5_integrations.backends.hub import find_model
+from koe5_integrations.backends.load import load_backend
+from koe5_integrations.backends.tokenizer import TextTokenizer
+from koe5_integrations.errors import ConfigError
+from koe5_integrations.options import EncoderOptions
+from koe5_integrations.profiles import ModelProfile
+from koe5_integrations.scheduling import Worker, shared_worker
+
+__all__ = ["ModelHandle"]
+
+
+class ModelHandle:
+    """Finds and loads a model lazily; pickling and forking drop what was loaded.
+
+    Args:
+        model: name or absolute path.
+        is_folder: it is a path.
+        profile: how it is used.
+        options: checked options.
+    """
+
+    def __init__(
+        self, model: str, is_folder: bool, profile: ModelProfile, options: EncoderOptions
+    ) -> None:
+        self._model = model
+        self._is_folder = is_folder
+        self._profile = profile
+        self._options = options
+        self._folder: ModelFolder | None = None
+        self._worker: Worker | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the settings alone."""
+        return self.__dict__ | {"_folder": None, "_worker": None}
+
+    @property
+    def folder(self) -> ModelFolder:
+        """The model's files, found on first use and checked against the options.
+
+        Raises:
+            ModelLoadError: they can't be had or are incomplete.
+            ConfigError: they contradict the profile or an option.
+        """
+        if self._folder is None:
+            profile, options = self._profile, self._options
+            # A profile borrowed from another model says nothing of this one's commits.
+            pinned = profile.revision if profile.name == self._model else None
+            folder = find_model(
+                self._model,
+                is_folder=self._is_folder,
+                revision=options["revision"] or pinned,
+                cache_folder=options["cache_folder"],
+                local_files_only=options["local_files_only"],
+            )
+            self._check(folder)
+            self._folder = folder
+        return self._folder
+
+    def _check(self, folder: ModelFolder) -> None:
+        wanted = self._profile.pooling
+        if wanted is not None and folder.pooling is not None and folder.pooling != wanted:
+            raise ConfigError(
+                f"{folder.path} pools by {folder.pooling!r}, but as {self._profile.name} it would "
+                f"pool by {wanted!r}: it is another kind of model. Say which with profile=, or "
+                "give both query_prompt= and passage_prompt="
+            )
+        truncate_dim, max_seq_length = (
+            self._options["truncate_dim"],
+            self._options["max_seq_length"],
+        )
+        if truncate_dim is not None and truncate_dim > folder.dim:
+            raise ConfigError(f"truncate_dim={truncate_dim} is more than the model's {folder.dim}")
+        limit = folder.max_seq_length
+        if max_seq_length is not None and limit is not None and max_seq_length > limit:
+            raise ConfigError(f"max_seq_length={max_seq_length} is more than the model's {limit}")
+
+    @property
+    def normalize(self) -> bool:
+        """Whether vectors are scaled to unit length."""
+        wanted = self._profile.normalize
+        return self.folder.normalize if wanted is None else wanted
+
+    def tokenize(self, texts: list[str]) -> list[Tokens]:
+        """Return each text's tokens, without loading the weights if they are not."""
+        if self._worker is not None and self._worker.alive:
+            return self._worker.backend.tokenize(texts)
+        return TextTokenizer.from_folder(self.folder, None)(texts)
+
+    def worker(self) -> Worker:
+        """Return the process's worker for this model, loading it on first use.
+
+        Raises:
+            ConfigError: the backend can't run the model.
+            MissingExtraError: the backend is not installed.
+            ModelLoadError: the model can't be had or loaded.
+        """
+        if self._worker is None or not self._worker.alive:
+            folder, options, pooling = self.folder, self._options, self._profile.pooling
+            precision = options["precision"] or "fp32"
+
+            def load(forked: bool) -> Backend:
+                return load_backend(
+                    folder,
+                    backend=options["backend"],
+                    device=options["device"],
+                    precision=precision,
+                    max_seq_length=options["max_seq_length"] or folder.max_seq_length,
+                    pooling=pooling,
+                    forked=forked,
+                )
+
+            self._worker = shared_worker(
+                (
+                    folder.state,
+                    options["backend"],
+                    options["device"],
+                    precision,
+                    options["max_seq_length"],
+                    pooling,
+                ),
+                load,
+            )
+        return self._worker
