@@ -12,13 +12,18 @@ try:
     from chromadb.api import ClientAPI
     from chromadb.api.models.Collection import Collection
     from chromadb.api.types import Documents, EmbeddingFunction, Embeddings, Space
-    from chromadb.errors import InternalError, NotFoundError, UniqueConstraintError
+    from chromadb.errors import ChromaError, NotFoundError
     from chromadb.utils.embedding_functions import register_embedding_function
 except ImportError as error:
     raise MissingExtraError("koe5_integrations.chroma", "chroma") from error
 
 from koe5_integrations.encoder import KoE5Encoder
-from koe5_integrations.errors import CollectionError, ConfigError, FingerprintMismatchError
+from koe5_integrations.errors import (
+    CollectionError,
+    ConfigError,
+    FingerprintMismatchError,
+    shorten,
+)
 from koe5_integrations.options import VECTOR_OPTIONS, EncoderOptions, check_options
 from koe5_integrations.profiles import DEFAULT_MODEL
 
@@ -155,11 +160,10 @@ def open_collection(
     Raises:
         FingerprintMismatchError: the collection's vectors were made by another model or settings.
         CollectionError: it is not a collection of ours, or not in cosine space.
+        ConfigError: ``embedding_function`` is something else.
         ModelLoadError: the model can't be had.
     """
-    function = embedding_function or KoE5EmbeddingFunction()
-    if isinstance(function, KoE5Encoder):
-        function = KoE5EmbeddingFunction(**function.config())
+    function = _function(embedding_function)
     fingerprint = function.encoder.fingerprint
     # Chroma's types ask of every function that it can embed images too.
     chroma_function: Any = function
@@ -178,11 +182,28 @@ def open_collection(
                     _FIELDS: fingerprint.to_json(),
                 },
             )
-        except (InternalError, UniqueConstraintError):
-            # Another process created it meanwhile.
-            existing = client.get_collection(name, embedding_function=None)
+        except ChromaError as error:
+            # Another process may have created it meanwhile, for which disk and server have three
+            # kinds of error.
+            try:
+                existing = client.get_collection(name, embedding_function=None)
+            except NotFoundError:
+                raise error from None
     _check_collection(existing, function)
     return client.get_collection(name, embedding_function=chroma_function)
+
+
+def _function(given: object) -> KoE5EmbeddingFunction:
+    if given is None:
+        return KoE5EmbeddingFunction()
+    if isinstance(given, KoE5Encoder):
+        return KoE5EmbeddingFunction(**given.config())
+    if not isinstance(given, KoE5EmbeddingFunction):
+        raise ConfigError(
+            f"embedding_function={shorten(given)} must be a KoE5EmbeddingFunction or a KoE5Encoder "
+            "(our LangChain and LlamaIndex adapters have one as .encoder)"
+        )
+    return given
 
 
 def _check_collection(collection: Collection, function: KoE5EmbeddingFunction) -> None:

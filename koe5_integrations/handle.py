@@ -9,7 +9,7 @@ from koe5_integrations.backends.folder import ModelFolder
 from koe5_integrations.backends.hub import find_model
 from koe5_integrations.backends.load import load_backend
 from koe5_integrations.backends.tokenizer import TextTokenizer
-from koe5_integrations.errors import ConfigError
+from koe5_integrations.errors import ConfigError, ModelLoadError
 from koe5_integrations.options import EncoderOptions
 from koe5_integrations.profiles import ModelProfile
 from koe5_integrations.scheduling import Worker, shared_worker
@@ -72,10 +72,14 @@ class ModelHandle:
                 f"pool by {wanted!r}: it is another kind of model. Say which with profile=, or "
                 "give both query_prompt= and passage_prompt="
             )
-        truncate_dim, max_seq_length = (
-            self._options["truncate_dim"],
-            self._options["max_seq_length"],
-        )
+        known = self._profile.dim if self._profile.name == self._model else None
+        if known is not None and folder.dim != known:
+            raise ModelLoadError(
+                f"{folder.path} makes vectors of {folder.dim} dimensions, not the {known} of "
+                f"{self._model}: these are another model's files"
+            )
+        truncate_dim = self._options["truncate_dim"]
+        max_seq_length = self._options["max_seq_length"]
         if truncate_dim is not None and truncate_dim > folder.dim:
             raise ConfigError(f"truncate_dim={truncate_dim} is more than the model's {folder.dim}")
         limit = folder.max_seq_length
@@ -84,9 +88,8 @@ class ModelHandle:
 
     @property
     def normalize(self) -> bool:
-        """Whether vectors are scaled to unit length."""
-        wanted = self._profile.normalize
-        return self.folder.normalize if wanted is None else wanted
+        """Whether vectors have unit length: the model ends so, or its profile asks for it."""
+        return self.folder.normalize or bool(self._profile.normalize)
 
     def tokenize(self, texts: list[str]) -> list[Tokens]:
         """Return each text's tokens, without loading the weights if they are not."""

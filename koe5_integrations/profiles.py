@@ -173,7 +173,7 @@ PROFILES: dict[str, ModelProfile] = {
             ),
             passage_prompt="",
             license="MIT",
-            note="the query prompt states the task; replace it by your own with query_prompt=",
+            note="the query prompt states the task; yours may be another",
         ),
         _bge("nlpai-lab/KURE-v1", license="MIT", note="the KoE5 authors' later model, from bge-m3"),
         _bge(
@@ -212,7 +212,7 @@ PROFILES: dict[str, ModelProfile] = {
             name=BUNDLED_MODEL,
             query_prompt="query: ",
             passage_prompt="passage: ",
-            dim=256,
+            dim=512,
             pooling="mean",
             normalize=True,
             license="CC-BY-SA-4.0",

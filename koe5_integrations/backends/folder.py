@@ -69,6 +69,8 @@ class ModelFolder:
                     else "; is it the folder of a model, completely copied?"
                 )
             )
+        for weights in path.rglob("*.safetensors"):
+            _read_header(weights)  # an interrupted download is named before anything is loaded
         for index in path.rglob("*.safetensors.index.json"):
             shards = set(_read_json(index).get("weight_map", {}).values())
             if missing := sorted(s for s in shards if not (index.parent / s).is_file()):
@@ -211,17 +213,21 @@ def _open_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], int]:
         ) from error
     header.pop("__metadata__", None)
     expected = 8 + length + max((t["data_offsets"][1] for t in header.values()), default=0)
-    if (size := path.stat().st_size) < expected:
+    if (size := path.stat().st_size) != expected:
         raise ModelLoadError(
-            f"{path} is incomplete: {size} of {expected} bytes; download or copy it again"
+            f"{path} has {size} bytes instead of {expected}; download or copy it again"
         )
     return header, 8 + length
 
 
+def _read_header(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return _open_header(file, path)[0]
+
+
 def _tensor_header(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            header, _ = _open_header(file, path)
+        header = _read_header(path)
     except FileNotFoundError:
         raise ModelLoadError(f"{path} is missing; copy the model again") from None
     if "embedding.weight" not in header:

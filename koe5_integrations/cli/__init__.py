@@ -1,0 +1,67 @@
+"""The command ``koe5``.
+
+Nothing heavy is imported before a command runs: the encoder, Chroma and pyarrow are imported inside
+the functions that need them, so that ``koe5 --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from koe5_integrations import __version__
+from koe5_integrations.cli import embed, models, search
+from koe5_integrations.cli.exits import CleanExits
+
+__all__ = ["app", "main"]
+
+_EXIT_CODES = (
+    "Exit codes: 0 done; 2 it can't be done, and stderr says why; 1 a bug in this program, with a "
+    "traceback; 130 stopped by Ctrl-C, 141 by a closed pipe, 143 by SIGTERM."
+)
+
+app = typer.Typer(
+    name="koe5",
+    cls=CleanExits,
+    help="Korean retrieval embeddings with KoE5: embed texts, and search what was embedded.",
+    epilog=_EXIT_CODES,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    # Local variables in a traceback would be whole documents.
+    pretty_exceptions_enable=False,
+)
+app.command("models")(models.show_models)
+app.command("embed")(embed.embed_texts)
+app.command("search")(search.search_collection)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"koe5 {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options_of_all_commands(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and exit.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None: ...
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    # As an exception, so that unfinished files are removed on the way out.
+    sys.exit(128 + signum)
+
+
+def main() -> None:
+    """Run the command ``koe5`` and exit."""
+    signal.signal(signal.SIGTERM, _terminate)
+    app(prog_name="koe5")

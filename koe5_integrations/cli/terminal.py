@@ -1,0 +1,26 @@
+"""Talking to the person at the terminal; stdout is for results."""
+
+from __future__ import annotations
+
+import sys
+from shutil import get_terminal_size
+
+import typer
+
+__all__ = ["say", "say_warning", "terminal_width"]
+
+
+def say(message: str) -> None:
+    """Write a line to stderr."""
+    typer.echo(message, err=True)
+
+
+def say_warning(message: str) -> None:
+    """Write a warning to stderr."""
+    typer.secho("warning: ", fg="yellow", nl=False, err=True)
+    say(message)
+
+
+def terminal_width() -> int | None:
+    """Return the columns of the terminal results are shown on; None if they go elsewhere."""
+    return get_terminal_size().columns if sys.stdout.isatty() else None
