@@ -1,13 +1,14 @@
-"""Small models made on the spot: the architectures and file layouts of the real ones, random weights."""
+"""Small models made on the spot: architectures and file layouts of the real ones, random weights."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save_file
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 KOREAN = [
     "파이썬 문자열이 불변인 이유는 무엇입니까?",
@@ -20,17 +21,27 @@ KOREAN = [
 
 
 def korean_tokenizer(vocab_size: int = 300) -> Tokenizer:
-    """A unigram tokenizer with XLM-RoBERTa's special tokens and their ids."""
-    tokenizer = Tokenizer(models.Unigram())
+    """A unigram tokenizer with XLM-RoBERTa's special tokens and their ids, always the same.
+
+    Its pieces are the characters and the most frequent substrings of ``KOREAN``; the library's own
+    trainer gives another vocabulary in every process.
+    """
+    words = ["▁" + word for text in KOREAN for word in text.split()]
+    substrings = Counter(
+        word[start : start + length]
+        for word in words
+        for length in (1, 2, 3, 4)
+        for start in range(len(word) - length + 1)
+    )
+    by_use = sorted(substrings, key=lambda piece: (len(piece) > 1, -substrings[piece], piece))
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    pieces = by_use[: vocab_size - len(special)]
+    scores = [0.0] * len(special) + [-5.0 - rank / 100 for rank in range(len(pieces))]
+    vocab = list(zip([*special, *pieces], scores, strict=True))
+    tokenizer = Tokenizer(models.Unigram(vocab, unk_id=special.index("<unk>"), byte_fallback=False))
+    tokenizer.add_special_tokens(special)
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=vocab_size,
-        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
-        unk_token="<unk>",
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(KOREAN * 4, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>",
         pair="<s> $A </s> </s> $B </s>",
