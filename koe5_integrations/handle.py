@@ -72,6 +72,11 @@ class ModelHandle:
                 f"pool by {wanted!r}: it is another kind of model. Say which with profile=, or "
                 "give both query_prompt= and passage_prompt="
             )
+        if wanted is None and folder.pooling is None:
+            raise ConfigError(
+                f"{folder.path} has no modules.json and doesn't say how it pools: say which known "
+                "model it is used like with profile="
+            )
         known = self._profile.dim if self._profile.name == self._model else None
         if known is not None and folder.dim != known:
             raise ModelLoadError(

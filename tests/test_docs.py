@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from chromadb.api.shared_system_client import SharedSystemClient
 from sybil import Document, Example, Sybil
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser
@@ -68,6 +70,8 @@ def test_every_block_of_a_page_runs(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each block of README and docs runs as printed, from an empty folder with the examples beside."""
+    # Chroma keeps one client per path as written, and pages use the same relative ones.
+    SharedSystemClient.clear_system_cache()
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
     for example in parse(page).examples():
@@ -81,8 +85,6 @@ def test_pages_have_blocks_to_run() -> None:
 
 def test_links_between_pages_lead_somewhere() -> None:
     """Every relative link of README and docs names a file that exists."""
-    import re
-
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"

@@ -16,8 +16,6 @@ from koe5_integrations.types import Vectors
 try:
     import torch
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Pooling as PoolingModule
-    from sentence_transformers.models import Transformer
 except ImportError as error:
     raise MissingExtraError("backend='torch'", "torch") from error
 
@@ -69,13 +67,13 @@ class TorchBackend:
                     model_kwargs=kwargs,
                 )
             else:
+                from sentence_transformers.models import Pooling as PoolingModule
+                from sentence_transformers.models import Transformer
+
                 transformer = Transformer(path, model_kwargs=kwargs)
+                pooler = PoolingModule(folder.dim, pooling_mode=pooling)
                 self._model = SentenceTransformer(
-                    modules=[
-                        transformer,
-                        PoolingModule(folder.dim, pooling_mode=pooling or "mean"),
-                    ],
-                    device=str(self._device),
+                    modules=[transformer, pooler], device=str(self._device)
                 )
         except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
             raise ModelLoadError(f"{path} can't be loaded: {error}") from error
