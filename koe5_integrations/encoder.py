@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,7 @@ class KoE5Encoder:
             passage_prompt=passage_prompt,
         )
         if truncate_dim is not None:
-            check_truncate_dim(truncate_dim, self._profile)
+            check_truncate_dim(truncate_dim, self._profile, is_folder=self._is_folder)
         self._handle = ModelHandle(self._model, self._is_folder, self._profile, self._options)
         self._truncation = Truncation()
 
@@ -173,7 +173,8 @@ class KoE5Encoder:
         """
         if role not in ("query", "passage"):
             raise ConfigError(f"role={role!r} must be 'query' or 'passage'")
-        prompted = self._prompted(texts, role)
+        checked = check_texts(texts, normalize_unicode=self._options["normalize_unicode"])
+        prompted = add_prompt(checked, self._profile, role, self._options["on_prefixed"])
         return [tokens.uncut for tokens in self._handle.tokenize(prompted)]
 
     @property
@@ -277,15 +278,18 @@ class KoE5Encoder:
 
     def _submit(self, texts: Iterable[str], role: Role, show_progress: bool) -> Future[Vectors]:
         """Check, prefix and tokenise texts, and queue them for the worker."""
-        prompted = self._prompted(texts, role)
-        if not prompted:
+        checked = check_texts(texts, normalize_unicode=self._options["normalize_unicode"])
+        if not checked:
             done: Future[Vectors] = Future()
             done.set_result(np.empty((0, self.dim), dtype=np.float32))
             return done
+        prompted = add_prompt(checked, self._profile, role, self._options["on_prefixed"])
         worker = self._handle.worker()
         tokens = worker.backend.tokenize(prompted)
-        cut = account_for_truncation(tokens, prompted, self._options["on_truncation"])
-        progress = _progress_bar(len(tokens), role) if show_progress else None
+        cut = account_for_truncation(tokens, checked, self._options["on_truncation"])
+        bar = tqdm(
+            total=len(tokens), desc=f"embedding {role}", unit="text", disable=not show_progress
+        )
 
         def finish(vectors: Vectors) -> Vectors:
             # Runs in the one worker thread, so that the count needs no lock.
@@ -296,30 +300,17 @@ class KoE5Encoder:
                 normalize=self._handle.normalize,
             )
 
-        return worker.submit(
+        future = worker.submit(
             tokens,
             finish=finish,
-            progress=progress,
+            progress=bar.update,
             batch_tokens=self._options["batch_tokens"],
             batch_size=self._options["batch_size"],
         )
-
-    def _prompted(self, texts: Iterable[str], role: Role) -> list[str]:
-        checked = check_texts(texts, normalize_unicode=self._options["normalize_unicode"])
-        return add_prompt(checked, self._profile, role, self._options["on_prefixed"])
+        future.add_done_callback(lambda _: bar.close())
+        return future
 
 
 def _cancel_submitted(submission: asyncio.Future[Future[Vectors]]) -> None:
     if not submission.cancelled() and submission.exception() is None:
         submission.result().cancel()
-
-
-def _progress_bar(total: int, role: Role) -> Callable[[int], None]:
-    bar = tqdm(total=total, desc=f"embedding {role}", unit="text")
-
-    def advance(done: int) -> None:
-        bar.update(done)
-        if bar.n >= total:
-            bar.close()
-
-    return advance

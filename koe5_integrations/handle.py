@@ -111,8 +111,11 @@ class ModelHandle:
             ModelLoadError: the model can't be had or loaded.
         """
         if self._worker is None or not self._worker.alive:
+            if self._worker is not None:
+                self._folder = None  # released, forked or written again since it was read
             folder, options, pooling = self.folder, self._options, self._profile.pooling
             precision = options["precision"] or "fp32"
+            max_seq_length = options["max_seq_length"] or folder.max_seq_length
 
             def load(forked: bool) -> Backend:
                 return load_backend(
@@ -120,20 +123,11 @@ class ModelHandle:
                     backend=options["backend"],
                     device=options["device"],
                     precision=precision,
-                    max_seq_length=options["max_seq_length"] or folder.max_seq_length,
+                    max_seq_length=max_seq_length,
                     pooling=pooling,
                     forked=forked,
                 )
 
-            self._worker = shared_worker(
-                (
-                    folder.state,
-                    options["backend"],
-                    options["device"],
-                    precision,
-                    options["max_seq_length"],
-                    pooling,
-                ),
-                load,
-            )
+            asked = (options["backend"], options["device"], precision, max_seq_length, pooling)
+            self._worker = shared_worker((folder.path, *asked), folder.state, load)
         return self._worker

@@ -98,9 +98,12 @@ def check_options(options: Mapping[str, Any]) -> None:
             raise ConfigError(f"{name}={value!r} must be at least 1, or None for the default")
 
 
-def check_truncate_dim(truncate_dim: int, profile: ModelProfile) -> None:
-    """Refuse more dimensions than the model has; warn if it was not trained to be cut."""
-    if profile.dim is not None and truncate_dim > profile.dim:
+def check_truncate_dim(truncate_dim: int, profile: ModelProfile, *, is_folder: bool) -> None:
+    """Refuse more dimensions than the model has; warn if it was not trained to be cut.
+
+    How many a folder has is known, and checked, once it is read: its profile may be borrowed.
+    """
+    if not is_folder and profile.dim is not None and truncate_dim > profile.dim:
         raise ConfigError(
             f"truncate_dim={truncate_dim} is more than the {profile.dim} dimensions of "
             f"{profile.name}"

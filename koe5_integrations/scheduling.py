@@ -6,6 +6,7 @@ import atexit
 import os
 import queue
 import threading
+import weakref
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -96,12 +97,16 @@ class Worker:
         self._pid = os.getpid()
         # A daemon, so that interpreter exit doesn't wait for a queue of work nobody will read; the
         # atexit hook below lets the pass that is running end first.
-        self._thread = threading.Thread(target=self._run, name="koe5-worker", daemon=True)
+        # It doesn't know its worker, so that one nobody holds any more ends and frees its model.
+        self._thread = threading.Thread(
+            target=_run, args=(self._jobs, backend, self._stop), name="koe5-worker", daemon=True
+        )
         self._thread.start()
+        weakref.finalize(self, self._jobs.put, None).atexit = False
 
     @property
     def alive(self) -> bool:
-        """Whether work can be given to it: not closed, and not inherited through a fork."""
+        """Whether work can be given to it: neither ended nor inherited through a fork."""
         return not self._stop.is_set() and self._pid == os.getpid()
 
     def submit(
@@ -139,7 +144,7 @@ class Worker:
         return job.future
 
     def close(self) -> None:
-        """Stop after the pass that is running; work still queued fails with EncoderClosedError."""
+        """End after the pass that is running; work still queued fails with EncoderClosedError."""
         with self._lock:
             if self._stop.is_set():
                 return
@@ -148,38 +153,42 @@ class Worker:
         if self._pid == os.getpid() and threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            job.run(self.backend, self._stop)
-            # Don't keep the last caller's texts and vectors alive while waiting for the next.
-            del job
+
+def _run(jobs: queue.SimpleQueue[_Job | None], backend: Backend, stop: threading.Event) -> None:
+    while (job := jobs.get()) is not None:
+        job.run(backend, stop)
+        # Don't keep the last caller's texts and vectors alive while waiting for the next.
+        del job
 
 
-# The models this process has loaded, by what tells them apart.
-_workers: dict[Hashable, Worker] = {}
+# The models this process has loaded, by what was asked for, with the state of the files then.
+_workers: dict[Hashable, tuple[Hashable, Worker]] = {}
 _lock = threading.Lock()
 _forked = False
 
 
-def shared_worker(key: Hashable, load: Callable[[bool], Backend]) -> Worker:
-    """Return the process's worker for a model, loading it on first use.
+def shared_worker(key: Hashable, state: Hashable, load: Callable[[bool], Backend]) -> Worker:
+    """Return the process's worker for a model, loading it on first use and when its files change.
 
     Args:
         key: what tells this loaded model from every other.
-        load: called at most once per key with whether this process was forked; may take long.
-            Callers for any model wait meanwhile.
+        state: of its files. One loaded from another state lives on with the encoders that use it.
+        load: called with whether this process was forked; may take long. Callers for any model wait
+            meanwhile.
     """
     with _lock:
-        worker = _workers.get(key)
-        if worker is None or not worker.alive:
-            worker = _workers[key] = Worker(load(_forked))
+        loaded_from, worker = _workers.get(key, (None, None))
+        if worker is not None and worker.alive and loaded_from == state:
+            return worker
+        worker = Worker(load(_forked))
+        _workers[key] = (state, worker)
         return worker
 
 
 def release_models() -> None:
     """Free every model this process has loaded; encoders load theirs again when next used."""
     with _lock:
-        workers = list(_workers.values())
+        workers = [worker for _, worker in _workers.values()]
         _workers.clear()
     for worker in workers:
         worker.close()

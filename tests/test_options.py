@@ -130,19 +130,19 @@ def test_options_that_change_vectors_are_options() -> None:
 def test_more_dimensions_than_the_model_has_are_refused() -> None:
     """truncate_dim= can't make vectors longer."""
     with pytest.raises(ConfigError, match=r"truncate_dim=2000 .* 1024 dimensions"):
-        check_truncate_dim(2000, PROFILES["nlpai-lab/KoE5"])
+        check_truncate_dim(2000, PROFILES["nlpai-lab/KoE5"], is_folder=False)
 
 
 def test_cutting_a_model_not_trained_for_it_warns() -> None:
     """Only a dimension of the model's Matryoshka training passes without a warning."""
     matryoshka = ModelProfile("m", "", "", dim=768, matryoshka=(256, 512))
     with pytest.warns(TruncateDimWarning, match="Matryoshka dimensions: none"):
-        check_truncate_dim(256, PROFILES["nlpai-lab/KoE5"])
+        check_truncate_dim(256, PROFILES["nlpai-lab/KoE5"], is_folder=False)
     with pytest.warns(TruncateDimWarning, match="256, 512"):
-        check_truncate_dim(300, matryoshka)
+        check_truncate_dim(300, matryoshka, is_folder=False)
     with warnings.catch_warnings(action="error"):
-        check_truncate_dim(256, matryoshka)
-        check_truncate_dim(768, matryoshka)
+        check_truncate_dim(256, matryoshka, is_folder=False)
+        check_truncate_dim(768, matryoshka, is_folder=False)
 
 
 def test_a_folder_becomes_an_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

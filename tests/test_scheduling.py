@@ -271,7 +271,7 @@ def test_one_key_is_loaded_once_however_many_ask(fresh_models: None) -> None:
         return FakeBackend()
 
     with ThreadPoolExecutor(16) as pool:
-        workers = list(pool.map(lambda _: shared_worker("a key", load), range(64)))
+        workers = list(pool.map(lambda _: shared_worker("a key", "state", load), range(64)))
     assert len({id(worker) for worker in workers}) == 1
     assert calls == [False]
 
@@ -283,8 +283,8 @@ def test_a_load_that_fails_is_tried_again(fresh_models: None) -> None:
         raise OSError("gone")
 
     with pytest.raises(OSError, match="gone"):
-        shared_worker("a key", fail)
-    assert shared_worker("a key", lambda forked: FakeBackend()).alive
+        shared_worker("a key", "state", fail)
+    assert shared_worker("a key", "state", lambda forked: FakeBackend()).alive
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system can't fork")
@@ -302,13 +302,13 @@ def test_a_child_forked_during_a_load_can_load(fresh_models: None) -> None:
         return FakeBackend()
 
     with ThreadPoolExecutor(1) as pool:
-        parent = pool.submit(shared_worker, "a key", slow_load)
+        parent = pool.submit(shared_worker, "a key", "state", slow_load)
         assert loading.wait(WAIT)
         pid = os.fork()
         if pid == 0:
             try:
                 signal.alarm(WAIT)  # rather than wait for ever
-                worker = shared_worker("a key", load_in_child)
+                worker = shared_worker("a key", "state", load_in_child)
                 assert values_of(submit(worker, 1, 2)) == [1, 2]
                 os._exit(0)
             finally:
@@ -361,7 +361,7 @@ def test_a_released_model_is_let_go() -> None:
     release_models()
     backend = FakeBackend()
     gone = weakref.ref(backend)
-    shared_worker("a key", lambda forked, held=[backend]: held.pop())  # type: ignore[misc]
+    shared_worker("a key", "state", lambda forked, held=[backend]: held.pop())  # type: ignore[misc]
     del backend
     gc.collect()
     assert gone() is not None
@@ -394,3 +394,21 @@ def test_releasing_while_others_encode(fresh_models: None, static_model: Path) -
             release_models()
         stop.set()
         assert sum(future.result(WAIT) for future in futures) > 0
+
+
+def test_a_model_loaded_from_older_files_ends_with_its_last_user() -> None:
+    """Another state of the files is loaded anew, and the older one lives as long as it is used."""
+    old_backend = FakeBackend()
+    freed = weakref.ref(old_backend)
+    held = [old_backend]
+    old = shared_worker("a key", "state 1", lambda forked: held.pop())
+    del old_backend
+    thread = old._thread
+    new = shared_worker("a key", "state 2", lambda forked: FakeBackend())
+    assert new is not old
+    assert values_of(submit(old, 1)) == [1]
+    del old
+    thread.join(timeout=WAIT)
+    gc.collect()
+    assert not thread.is_alive()
+    assert freed() is None

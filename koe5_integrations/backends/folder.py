@@ -34,8 +34,10 @@ class ModelFolder:
 
     Attributes:
         path: the folder.
+        folders: it and its subfolders, as far as they hold modules of the model.
         kind: ``static`` is a table of token vectors, ``transformer`` anything with attention.
-        layout: False for a bare transformers folder, which says nothing of pooling.
+        modules: names of its modules in order; none for a bare transformers folder, which says
+            nothing of pooling.
         dim: length of a vector.
         max_seq_length: tokens read, special tokens included; None is no limit.
         pooling: ``mean``, ``cls``, …; None if the files don't say.
@@ -43,8 +45,9 @@ class ModelFolder:
     """
 
     path: Path
+    folders: tuple[Path, ...]
     kind: Literal["static", "transformer"]
-    layout: bool
+    modules: tuple[str, ...]
     dim: int
     max_seq_length: int | None
     pooling: str | None
@@ -58,48 +61,35 @@ class ModelFolder:
             ModelLoadError: no safetensors weights, a file that is missing or not JSON, or a module
                 whose output size can't be known.
         """
-        if not any(path.rglob("*.safetensors")):
-            pickled = any(path.rglob("pytorch_model*.bin"))
-            raise ModelLoadError(
-                f"{path} holds no *.safetensors weights"
-                + (
-                    "; pickled weights (pytorch_model.bin) can run code and are not loaded: "
-                    "convert them with save_pretrained(safe_serialization=True)"
-                    if pickled
-                    else "; is it the folder of a model, completely copied?"
-                )
-            )
-        for weights in path.rglob("*.safetensors"):
-            _read_header(weights)  # an interrupted download is named before anything is loaded
-        for index in path.rglob("*.safetensors.index.json"):
-            shards = set(_read_json(index).get("weight_map", {}).values())
-            if missing := sorted(s for s in shards if not (index.parent / s).is_file()):
-                raise ModelLoadError(
-                    f"{path} is incomplete: {', '.join(missing)} missing; copy again"
-                )
-        if not (path / "modules.json").is_file():
-            config = _read_json(path / "config.json")
-            return cls(
-                path=path,
-                kind="transformer",
-                layout=False,
-                dim=_field(config, "hidden_size", path / "config.json"),
-                max_seq_length=_max_seq_length(path, config),
-                pooling=None,
-                normalize=False,
-            )
-        return cls._from_modules(path)
+        listed = path / "modules.json"
+        modules = _modules(listed) if listed.is_file() else []
+        folders = tuple(dict.fromkeys(path / at for _, at in modules)) or (path,)
+        _check_weights(path, folders)
+        if modules:
+            return cls._from_modules(path, folders, modules)
+        config = _read_json(path / "config.json")
+        return cls(
+            path=path,
+            folders=folders,
+            kind="transformer",
+            modules=(),
+            dim=_field(config, "hidden_size", path / "config.json"),
+            max_seq_length=_max_seq_length(path, config),
+            pooling=None,
+            normalize=False,
+        )
 
     @classmethod
-    def _from_modules(cls, path: Path) -> ModelFolder:
+    def _from_modules(
+        cls, path: Path, folders: tuple[Path, ...], modules: list[tuple[str, str]]
+    ) -> ModelFolder:
         kind: Literal["static", "transformer"] = "transformer"
         dim: int | None = None
         max_seq_length: int | None = None
         pooling: str | None = None
         normalize = False
-        for module in _read_json(path / "modules.json"):
-            name = str(module["type"]).rpartition(".")[2]
-            at = path / module["path"]
+        for name, subfolder in modules:
+            at = path / subfolder
             if name == "StaticEmbedding":
                 kind, pooling = "static", "mean"
                 dim = _tensor_header(at / "model.safetensors")["embedding.weight"]["shape"][1]
@@ -121,29 +111,36 @@ class ModelFolder:
                 normalize = True
             elif name not in {"Dropout", "LayerNorm"}:
                 raise ModelLoadError(
-                    f"{path / 'modules.json'} names the module {module['type']!r}, which is not "
+                    f"{path / 'modules.json'} names the module {name!r}, which is not "
                     "supported; supported are Transformer, StaticEmbedding, Pooling, Dense, "
                     "LayerNorm, Normalize"
                 )
         if dim is None:
             raise ModelLoadError(f"{path}: no module in modules.json says how long a vector is")
-        return cls(path, kind, True, dim, max_seq_length, pooling, normalize)
+        names = tuple(name for name, _ in modules)
+        return cls(path, folders, kind, names, dim, max_seq_length, pooling, normalize)
 
-    @cached_property
+    def files(self, pattern: str) -> list[Path]:
+        """The model's own files of this pattern: not those of checkpoints or exports beside it."""
+        return sorted(file for folder in self.folders for file in folder.glob(pattern))
+
+    @property
     def state(self) -> tuple[object, ...]:
-        """Tells this folder from another, and from itself after a file of it was written again."""
-        stats = [(path, path.stat()) for path in sorted(self.path.rglob("*.safetensors"))]
-        return (self.path, *((path.name, s.st_size, s.st_mtime_ns) for path, s in stats))
+        """The size and time of the model's files now: changes when one is written again."""
+        stats = [path.stat() for path in [*self.files("*.safetensors"), *self.files("*.json")]]
+        return tuple((stat.st_size, stat.st_mtime_ns) for stat in stats)
 
     @cached_property
     def digest(self) -> str:
-        """A hash of what makes the vectors: the tokenizer and samples of every weight tensor.
+        """A hash of what makes the vectors: tokenizer, modules, and samples of every weight tensor.
 
         The start, middle and end of each tensor are read, so fine-tuning changes it while moving,
         re-sharding or re-saving the same weights does not, and 2 GB take milliseconds.
         """
-        digest = hashlib.sha256()
-        for tokenizer in sorted(self.path.rglob("tokenizer.json")):
+        digest = hashlib.sha256(repr(self.modules).encode())
+        for dense in self.files("config.json") if "Dense" in self.modules else []:
+            digest.update(str(_read_json(dense).get("activation_function")).encode())
+        for tokenizer in self.files("tokenizer.json"):
             content = _read_json(tokenizer)
             # Loaders write their own cutting and padding into the file; ours comes from the
             # profile.
@@ -151,13 +148,53 @@ class ModelFolder:
             content.pop("padding", None)
             digest.update(json.dumps(content, sort_keys=True).encode())
         samples = [
-            sample
-            for weights in self.path.rglob("*.safetensors")
-            for sample in _sample_tensors(weights)
+            sample for weights in self.files("*.safetensors") for sample in _sample_tensors(weights)
         ]
         for sample in sorted(samples):
             digest.update(sample)
         return digest.hexdigest()[:32]
+
+
+def _modules(listed: Path) -> list[tuple[str, str]]:
+    """Return the name and subfolder of each module."""
+    try:
+        rows = [(str(m["type"]).rpartition(".")[2], str(m["path"])) for m in _read_json(listed)]
+    except (KeyError, TypeError) as error:
+        raise ModelLoadError(f"{listed} is not a list of modules with type and path") from error
+    if not rows:
+        raise ModelLoadError(f"{listed} lists no module")
+    for name, subfolder in rows:
+        if not (listed.parent / subfolder).resolve().is_relative_to(listed.parent.resolve()):
+            raise ModelLoadError(
+                f"{listed} puts {name} at {subfolder!r}, outside the model's folder"
+            )
+    if rows[0][0] == "StaticEmbedding" and any(name != "Normalize" for name, _ in rows[1:]):
+        raise ModelLoadError(
+            f"{listed} puts {rows[1][0]} on a StaticEmbedding; only Normalize is supported there"
+        )
+    return rows
+
+
+def _check_weights(path: Path, folders: tuple[Path, ...]) -> None:
+    """Name what is missing or cut short of an interrupted download, before anything is loaded."""
+    weights = [file for folder in folders for file in folder.glob("*.safetensors")]
+    if not weights:
+        pickled = any(path.rglob("pytorch_model*.bin"))
+        raise ModelLoadError(
+            f"{path} holds no *.safetensors weights"
+            + (
+                "; pickled weights (pytorch_model.bin) can run code and are not loaded: "
+                "convert them with save_pretrained(safe_serialization=True)"
+                if pickled
+                else "; is it the folder of a model, completely copied?"
+            )
+        )
+    for file in weights:
+        _read_header(file)
+    for index in (file for folder in folders for file in folder.glob("*.safetensors.index.json")):
+        shards = set(_read_json(index).get("weight_map", {}).values())
+        if missing := sorted(s for s in shards if not (index.parent / s).is_file()):
+            raise ModelLoadError(f"{path} is incomplete: {', '.join(missing)} missing; copy again")
 
 
 def _read_json(path: Path) -> Any:

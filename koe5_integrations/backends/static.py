@@ -27,7 +27,7 @@ class StaticBackend:
     batch_tokens = 8192
 
     def __init__(self, folder: ModelFolder, max_seq_length: int | None = None) -> None:
-        with safe_open(folder.path / "model.safetensors", framework="numpy") as weights:
+        with safe_open(folder.files("model.safetensors")[0], framework="numpy") as weights:
             self._table: Vectors = weights.get_tensor("embedding.weight").astype(np.float32)
         self.tokenize = TextTokenizer.from_folder(folder, max_seq_length)
 

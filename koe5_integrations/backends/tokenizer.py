@@ -48,7 +48,7 @@ class TextTokenizer:
         Raises:
             ModelLoadError: there is none, or it can't be read.
         """
-        path = next(iter(sorted(folder.path.rglob("tokenizer.json"))), None)
+        path = next(iter(folder.files("tokenizer.json")), None)
         if path is None:
             raise ModelLoadError(
                 f"{folder.path} has no tokenizer.json; save it with "

@@ -58,7 +58,7 @@ class TorchBackend:
         kwargs = {"dtype": _DTYPES[precision], "use_safetensors": True}
         path = str(folder.path)
         try:
-            if folder.layout:
+            if folder.modules:
                 self._model = SentenceTransformer(
                     path,
                     device=str(self._device),

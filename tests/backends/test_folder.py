@@ -75,13 +75,31 @@ def assert_equals_reference(folder: Path, **options: Any) -> None:
 def test_reads_the_layout_of_sentence_transformers_6(xlm_roberta: Path) -> None:
     """A model saved by the current sentence-transformers is read without loading it."""
     read = ModelFolder.read(xlm_roberta)
-    assert read == ModelFolder(xlm_roberta, "transformer", True, 32, 64, "mean", True)
+    assert read == ModelFolder(
+        path=xlm_roberta,
+        folders=(xlm_roberta, xlm_roberta / "1_Pooling", xlm_roberta / "2_Normalize"),
+        kind="transformer",
+        modules=("Transformer", "Pooling", "Normalize"),
+        dim=32,
+        max_seq_length=64,
+        pooling="mean",
+        normalize=True,
+    )
 
 
 def test_reads_a_static_embedding(static_model: Path) -> None:
     """A static embedding has the width of its table, reads all tokens and averages them."""
     read = ModelFolder.read(static_model)
-    assert read == ModelFolder(static_model, "static", True, 16, None, "mean", False)
+    assert read == ModelFolder(
+        path=static_model,
+        folders=(static_model,),
+        kind="static",
+        modules=("StaticEmbedding",),
+        dim=16,
+        max_seq_length=None,
+        pooling="mean",
+        normalize=False,
+    )
 
 
 @pytest.mark.parametrize("own", ["sentence_bert_config.json", "sentence_roberta_config.json"])
@@ -154,7 +172,8 @@ def test_reads_a_bare_transformers_folder(xlm_roberta: Path) -> None:
     """A folder that transformers saved has no pooling of its own and takes the profile's."""
     bare = xlm_roberta.with_name(xlm_roberta.name + "-base")
     assert not (bare / "modules.json").exists()
-    assert ModelFolder.read(bare) == ModelFolder(bare, "transformer", False, 32, 64, None, False)
+    read = ModelFolder.read(bare)
+    assert (read.modules, read.dim, read.max_seq_length, read.pooling) == ((), 32, 64, None)
     bare_encoder = KoE5Encoder(bare, on_truncation="ignore")
     complete = KoE5Encoder(xlm_roberta, on_truncation="ignore")
     np.testing.assert_allclose(
@@ -211,7 +230,7 @@ def test_reads_a_dense_module(folder: Path) -> None:
 def test_refuses_a_module_it_does_not_know(folder: Path) -> None:
     """An unknown module is named, with those that are supported."""
     name_modules(folder, "Transformer", "WordWeights")
-    expected = r"'sentence_transformers\.models\.WordWeights', which is not supported; .*Dense"
+    expected = r"'WordWeights', which is not supported; .*Dense"
     with pytest.raises(ModelLoadError, match=expected):
         ModelFolder.read(folder)
 
@@ -335,3 +354,26 @@ def test_the_digest_ignores_what_changes_no_vector(folder: Path, tmp_path: Path)
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer, indent=4))
     moved = folder.rename(tmp_path / "elsewhere")
     assert ModelFolder.read(moved).digest == before
+
+
+def test_checkpoints_beside_the_model_are_not_part_of_it(static_model: Path, folder: Path) -> None:
+    """A training folder with checkpoints in it has the digest of the model alone."""
+    digest = ModelFolder.read(folder).digest
+    shutil.copytree(static_model, folder / "checkpoint-500")
+    assert ModelFolder.read(folder).digest == digest
+
+
+def test_a_module_outside_the_folder_is_refused(folder: Path) -> None:
+    """A model folder can't name files of this machine outside itself."""
+    modules = [{"type": "sentence_transformers.models.Transformer", "path": "../elsewhere"}]
+    write(folder / "modules.json", modules)
+    with pytest.raises(ModelLoadError, match="outside the model's folder"):
+        ModelFolder.read(folder)
+
+
+def test_a_static_embedding_takes_no_further_layers(static_model: Path, tmp_path: Path) -> None:
+    """Layers that the static backend would silently leave out are refused."""
+    path = shutil.copytree(static_model, tmp_path / "model")
+    name_modules(path, "StaticEmbedding", "Dense")
+    with pytest.raises(ModelLoadError, match="only Normalize"):
+        ModelFolder.read(path)
