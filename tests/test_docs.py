@@ -39,7 +39,7 @@ def compare_output(example: Example) -> None:
 
 
 def run_shell(example: Example) -> None:
-    """Run a block of commands, with this environment's ``koe5`` and ``python`` first on the path."""
+    """Run a block of commands, with this environment's programs first on the path."""
     if any(part in example.parsed for part in NOT_RUN):
         return
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -69,7 +69,7 @@ def parse(page: Path) -> Document:
 def test_every_block_of_a_page_runs(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each block of README and docs runs as printed, from an empty folder with the examples beside."""
+    """Each block of README and docs runs as printed, in a folder with nothing but the examples."""
     # Chroma keeps one client per path as written, and pages use the same relative ones.
     SharedSystemClient.clear_system_cache()
     (tmp_path / "examples").symlink_to(ROOT / "examples")

@@ -1,4 +1,4 @@
-"""Small models made on the spot: architectures and file layouts of the real ones, random weights."""
+"""Small models made on the spot: architectures and layouts of the real ones, random weights."""
 
 from __future__ import annotations
 
