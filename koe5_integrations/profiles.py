@@ -108,92 +108,83 @@ def _similar(name: str) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def _e5(name: str, dim: int, **facts: object) -> ModelProfile:
-    """The E5 family: mean pooling over 512 tokens, `query: ` and `passage: `."""
-    base = ModelProfile(
-        name=name,
-        query_prompt="query: ",
-        passage_prompt="passage: ",
-        dim=dim,
-        max_seq_length=512,
-        pooling="mean",
-        normalize=True,
-    )
-    return replace(base, **facts)  # type: ignore[arg-type]  # field names, checked by replace itself
-
-
-def _bge(name: str, **facts: object) -> ModelProfile:
-    """The BGE-M3 family: the [CLS] vector over 8192 tokens, no prompts."""
-    base = ModelProfile(
-        name=name,
-        query_prompt="",
-        passage_prompt="",
-        dim=1024,
-        max_seq_length=8192,
-        pooling="cls",
-        normalize=True,
-    )
-    return replace(base, **facts)  # type: ignore[arg-type]  # field names, checked by replace itself
-
-
-def _sts(name: str, **facts: object) -> ModelProfile:
-    """Korean sentence-similarity models: symmetric, so no prompts; vectors keep their length."""
-    base = ModelProfile(
-        name=name,
-        query_prompt="",
-        passage_prompt="",
-        dim=768,
-        max_seq_length=128,
-        pooling="mean",
-        normalize=False,
-        license="CC-BY-SA-4.0",
-    )
-    return replace(base, **facts)  # type: ignore[arg-type]  # field names, checked by replace itself
-
+# The E5 family: mean pooling over 512 tokens, a prompt for each role.
+_E5 = ModelProfile(
+    name="",
+    query_prompt="query: ",
+    passage_prompt="passage: ",
+    dim=1024,
+    max_seq_length=512,
+    pooling="mean",
+    normalize=True,
+    license="MIT",
+)
+# The BGE-M3 family: the [CLS] vector over 8192 tokens, no prompts.
+_BGE = ModelProfile(
+    name="",
+    query_prompt="",
+    passage_prompt="",
+    dim=1024,
+    max_seq_length=8192,
+    pooling="cls",
+    normalize=True,
+    license="MIT",
+)
+# Korean sentence-similarity models: symmetric, so no prompts; vectors keep their length.
+_STS = ModelProfile(
+    name="",
+    query_prompt="",
+    passage_prompt="",
+    dim=768,
+    max_seq_length=128,
+    pooling="mean",
+    normalize=False,
+    license="CC-BY-SA-4.0",
+)
 
 PROFILES: dict[str, ModelProfile] = {
     profile.name: profile
     for profile in (
-        _e5(
-            DEFAULT_MODEL,
-            1024,
+        replace(
+            _E5,
+            name=DEFAULT_MODEL,
             revision="bc6d284c60fe5a973e74c1751b92594c9f581213",
-            license="MIT",
             note="Korean retrieval; the default",
         ),
-        _e5("intfloat/multilingual-e5-large", 1024, license="MIT", note="KoE5's base model"),
-        _e5("intfloat/multilingual-e5-base", 768, license="MIT"),
-        _e5("intfloat/multilingual-e5-small", 384, license="MIT"),
-        _e5(
-            "intfloat/multilingual-e5-large-instruct",
-            1024,
+        replace(_E5, name="intfloat/multilingual-e5-large", note="KoE5's base model"),
+        replace(_E5, name="intfloat/multilingual-e5-base", dim=768),
+        replace(_E5, name="intfloat/multilingual-e5-small", dim=384),
+        replace(
+            _E5,
+            name="intfloat/multilingual-e5-large-instruct",
             query_prompt=(
                 "Instruct: Given a web search query, retrieve relevant passages that answer "
                 "the query\nQuery: "
             ),
             passage_prompt="",
-            license="MIT",
             note="the query prompt states the task; yours may be another",
         ),
-        _bge("nlpai-lab/KURE-v1", license="MIT", note="the KoE5 authors' later model, from bge-m3"),
-        _bge(
-            "BAAI/bge-m3",
-            license="MIT",
+        replace(_BGE, name="nlpai-lab/KURE-v1", note="the KoE5 authors' later model, from bge-m3"),
+        replace(
+            _BGE,
+            name="BAAI/bge-m3",
             note=(
                 "its repository holds pickled weights, which are not loaded: "
                 "pass a converted folder"
             ),
         ),
-        _bge("dragonkue/BGE-m3-ko", license="Apache-2.0"),
-        _bge(
-            "dragonkue/snowflake-arctic-embed-l-v2.0-ko",
+        replace(_BGE, name="dragonkue/BGE-m3-ko", license="Apache-2.0"),
+        replace(
+            _BGE,
+            name="dragonkue/snowflake-arctic-embed-l-v2.0-ko",
             query_prompt="query: ",
             license="Apache-2.0",
             note="asymmetric: only questions have a prompt",
         ),
-        _e5("dragonkue/multilingual-e5-small-ko", 384, license="Apache-2.0"),
-        _bge(
-            "Alibaba-NLP/gte-multilingual-base",
+        replace(_E5, name="dragonkue/multilingual-e5-small-ko", dim=384, license="Apache-2.0"),
+        replace(
+            _BGE,
+            name="Alibaba-NLP/gte-multilingual-base",
             dim=768,
             license="Apache-2.0",
             note=(
@@ -201,13 +192,13 @@ PROFILES: dict[str, ModelProfile] = {
                 "pass a converted folder"
             ),
         ),
-        _sts("upskyy/kf-deberta-multitask", max_seq_length=None),
-        _sts("jhgan/ko-sroberta-multitask"),
-        _sts("jhgan/ko-sroberta-nli"),
-        _sts("jhgan/ko-sroberta-sts"),
-        _sts("jhgan/ko-sbert-multitask"),
-        _sts("jhgan/ko-sbert-nli"),
-        _sts("jhgan/ko-sbert-sts"),
+        replace(_STS, name="upskyy/kf-deberta-multitask", max_seq_length=None),
+        replace(_STS, name="jhgan/ko-sroberta-multitask"),
+        replace(_STS, name="jhgan/ko-sroberta-nli"),
+        replace(_STS, name="jhgan/ko-sroberta-sts"),
+        replace(_STS, name="jhgan/ko-sbert-multitask"),
+        replace(_STS, name="jhgan/ko-sbert-nli"),
+        replace(_STS, name="jhgan/ko-sbert-sts"),
         ModelProfile(
             name=BUNDLED_MODEL,
             query_prompt="query: ",
