@@ -237,14 +237,18 @@ def _share(part: Values, whole: Values) -> Values:
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
+def _total(ranks: Values) -> Values:
+    """Sum each row from left to right, so that a query's value depends on no other's length."""
+    return np.asarray(np.cumsum(ranks, axis=1)[:, -1])
+
+
 def _found(table: QueryTable, k: int) -> Values:
     return np.asarray(np.count_nonzero(table.gains[:, :k], axis=1), dtype=np.float64)
 
 
 def _ndcg(table: QueryTable, k: int) -> Values:
     discount = 1 / np.log2(np.arange(2, min(k, table.gains.shape[1]) + 2))
-    # Two sums of the same numbers may differ in the last bit.
-    return np.minimum(_share(table.gains[:, :k] @ discount, table.ideal[:, :k] @ discount), 1)
+    return _share(_total(table.gains[:, :k] * discount), _total(table.ideal[:, :k] * discount))
 
 
 def _recall(table: QueryTable, k: int) -> Values:
@@ -258,7 +262,7 @@ def _precision(table: QueryTable, k: int) -> Values:
 def _map(table: QueryTable, k: int) -> Values:
     hit = table.gains[:, :k] > 0
     precision = np.cumsum(hit, axis=1) / np.arange(1, hit.shape[1] + 1)
-    return _share((precision * hit).sum(axis=1), table.relevant)
+    return _share(_total(precision * hit), table.relevant)
 
 
 def _mrr(table: QueryTable, k: int) -> Values:

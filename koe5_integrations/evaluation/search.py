@@ -14,6 +14,9 @@ __all__ = ["exact_search", "rank"]
 
 _BLOCK_QUERIES = 256
 _BLOCK_PASSAGES = 16_384
+# A matrix product rounds a row by where it stands in its block, so that equal passages come out a
+# few bits apart. That many passages more than asked for are compared again, alike for all.
+_SPARE = 32
 
 
 def exact_search(
@@ -22,7 +25,8 @@ def exact_search(
     """Find the passages with the greatest inner products, without approximation.
 
     Never holds more than 256 x 16,384 products (16 MiB), whatever the number of queries and
-    passages, beside a few temporary arrays of that shape. Equal products keep the passages' order.
+    passages, beside a few temporary arrays of that shape. Equal passages keep their order, and the
+    first of an answer do not depend on how many are asked for, or with which other queries.
 
     Args:
         queries: float32, shape (q, dim).
@@ -47,14 +51,18 @@ def exact_search(
     rows = np.empty((len(queries), width), dtype=np.int64)
     products = np.empty((len(queries), width), dtype=np.float32)
     for start in range(0, len(queries), _BLOCK_QUERIES):
-        block = slice(start, start + _BLOCK_QUERIES)
-        rows[block], products[block] = _search_block(queries[block], passages, width)
+        block = queries[start : start + _BLOCK_QUERIES]
+        near = _search_block(block, passages, min(width + _SPARE, len(passages)))
+        near.sort(axis=1)
+        for row, (query, candidates) in enumerate(zip(block, near, strict=True), start=start):
+            exact = np.einsum("kd,d->k", passages[candidates], query, dtype=np.float64)
+            best = np.argsort(-exact, kind="stable")[:width]
+            rows[row], products[row] = candidates[best], exact[best]
     return rows, products
 
 
-def _search_block(
-    queries: Vectors, passages: Vectors, width: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+def _search_block(queries: Vectors, passages: Vectors, width: int) -> npt.NDArray[np.int64]:
+    """Return the rows of the `width` best passages of each query, up to rounding."""
     rows = np.empty((len(queries), 0), dtype=np.int64)
     products = np.empty((len(queries), 0), dtype=np.float32)
     for start in range(0, len(passages), _BLOCK_PASSAGES):
@@ -66,7 +74,7 @@ def _search_block(
         order = np.argsort(-products, axis=1, kind="stable")[:, :width]
         rows = np.take_along_axis(rows, order, axis=1)
         products = np.take_along_axis(products, order, axis=1)
-    return rows, products
+    return rows
 
 
 def _best(
