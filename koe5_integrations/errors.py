@@ -15,20 +15,25 @@
     ├── MissingExtraError (ImportError)     an optional dependency is not installed
     ├── EncodingError (RuntimeError)        the model returned something that is no embedding
     ├── EncoderClosedError (RuntimeError)   the model was released while work was waiting
-    └── CollectionError (ValueError)        a vector collection can't be used with this encoder
-        └── FingerprintMismatchError        its vectors were made by another model or other settings
+    ├── CollectionError (ValueError)        a vector collection can't be used with this encoder
+    │   └── FingerprintMismatchError        its vectors were made by another model or other settings
+    ├── DatasetError (ValueError)           an evaluation's data are missing or malformed
+    └── RetrieverError (RuntimeError)       a retriever under evaluation can't be made or asked
 
     KoE5Warning (UserWarning)
     ├── PrefixedTextWarning
     ├── TruncationWarning
-    └── TruncateDimWarning
+    ├── TruncateDimWarning
+    └── CacheWarning
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "CacheWarning",
     "CollectionError",
     "ConfigError",
+    "DatasetError",
     "EmptyTextError",
     "EncoderClosedError",
     "EncodingError",
@@ -41,6 +46,7 @@ __all__ = [
     "ModelLoadError",
     "PrefixedTextError",
     "PrefixedTextWarning",
+    "RetrieverError",
     "TextTypeError",
     "TruncateDimWarning",
     "TruncationError",
@@ -155,6 +161,14 @@ class FingerprintMismatchError(CollectionError):
     """A collection's vectors were made by another model or with other settings."""
 
 
+class DatasetError(KoE5Error, ValueError):
+    """A data set is missing or malformed; the message names file, line and remedy."""
+
+
+class RetrieverError(KoE5Error, RuntimeError):
+    """A retriever under evaluation failed at every query, or can't be made."""
+
+
 class KoE5Warning(UserWarning):
     """Root of every warning of this package."""
 
@@ -169,3 +183,7 @@ class TruncationWarning(KoE5Warning):
 
 class TruncateDimWarning(KoE5Warning):
     """Vectors are cut to fewer dimensions than the model was trained to be cut to."""
+
+
+class CacheWarning(KoE5Warning):
+    """A file of cached embeddings was damaged and has been set aside."""

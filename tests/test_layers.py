@@ -14,19 +14,29 @@ ROOT = Path(koe5_integrations.__file__).parent
 # From the bottom up; what stands in one layer may import each other, but not in a circle.
 LAYERS = [
     {"errors", "types"},
-    {"warn", "profiles", "options", "text", "prompts", "vectors", "fingerprint"},
+    {
+        "warn",
+        "profiles",
+        "options",
+        "text",
+        "prompts",
+        "vectors",
+        "fingerprint",
+        "fusion",
+        "lexical",
+    },
     {"backends"},
     {"truncation", "scheduling"},
     {"handle"},
     {"encoder"},
     {"fields"},
-    {"langchain", "llama_index", "chroma"},
+    {"langchain", "langchain_hybrid", "llama_index", "llama_index_hybrid", "chroma"},
     {"evaluation"},
     {"training"},
     {"cli"},
     {"__main__"},
 ]
-LEAVES = {"langchain", "llama_index", "chroma"}
+LEAVES = {"langchain", "langchain_hybrid", "llama_index", "llama_index_hybrid", "chroma"}
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 
 

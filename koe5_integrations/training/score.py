@@ -8,14 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from koe5_integrations.encoder import KoE5Encoder
 from koe5_integrations.evaluation.datasets import RetrievalDataset
 from koe5_integrations.evaluation.metrics import mean_over_queries, ndcg, recall
 from koe5_integrations.evaluation.search import rank
-from koe5_integrations.training.testsets import StsPairs, korsts_test, retrieval_sets
+from koe5_integrations.evaluation.sts import evaluate_sts
+from koe5_integrations.training.testsets import korsts_test, retrieval_sets
 
 
 @dataclass(frozen=True)
@@ -41,25 +39,6 @@ def score_retrieval(encoder: KoE5Encoder, dataset: RetrievalDataset) -> Retrieva
     )
 
 
-def score_sts(encoder: KoE5Encoder, pairs: StsPairs) -> float:
-    """Return Spearman's correlation of cosine and human score, the query role on both sides."""
-    cosines = np.einsum(
-        "nd,nd->n", encoder.encode_queries(pairs.first), encoder.encode_queries(pairs.second)
-    )
-    return spearman(cosines, pairs.scores)
-
-
-def spearman(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
-    """Return Spearman's rank correlation, in [-1, 1]; equal values share their mean rank."""
-    return float(np.corrcoef(_mean_ranks(first), _mean_ranks(second))[0, 1])
-
-
-def _mean_ranks(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    _, group, count = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(count)
-    return (last - (count - 1) / 2)[group]
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print a Markdown table of the model's scores."""
     parser = argparse.ArgumentParser(
@@ -67,9 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Measure a model on the test sets that are found.",
     )
     parser.add_argument("model", help="model folder, or a name KoE5Encoder knows")
-    parser.add_argument(
-        "--data-dir", type=Path, help="folder that may hold autorag_ko, belebele_ko and korsts"
-    )
+    parser.add_argument("--data-dir", type=Path, help="folder that may hold autorag_ko and korsts")
     options = parser.parse_args(arguments)
     encoder = KoE5Encoder(options.model)
     lines = ["| set | nDCG@10 | recall@10 |", "|---|---|---|"]
@@ -78,13 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         lines.append(f"| {dataset.name} | {result.ndcg_at_10:.4f} | {result.recall_at_10:.4f} |")
     sts = korsts_test(options.data_dir)
     if sts is not None:
-        bare = KoE5Encoder(options.model, query_prompt="", passage_prompt="")
+        bare, prefixed = (evaluate_sts(encoder, sts, role=role)[0] for role in (None, "query"))
         lines += [
             "",
             "| KorSTS test | cosine Spearman x 100 |",
             "|---|---|",
-            f"| no prefix | {100 * score_sts(bare, sts):.2f} |",
-            f"| `query: ` on both sides | {100 * score_sts(encoder, sts):.2f} |",
+            f"| no prefix | {bare.values['cosine_spearman']:.2f} |",
+            f"| `query: ` on both sides | {prefixed.values['cosine_spearman']:.2f} |",
         ]
     sys.stdout.write("\n".join(lines) + "\n")
 

@@ -1,12 +1,8 @@
 from pathlib import Path
 
-import numpy as np
-import pytest
-
 import koe5_integrations
-from koe5_integrations.evaluation.datasets import DatasetError
-from koe5_integrations.training.score import main, spearman
-from koe5_integrations.training.testsets import korsts_test, protected_texts, read_korsts
+from koe5_integrations.training.score import main
+from koe5_integrations.training.testsets import korsts_test, protected_texts
 
 MODEL = Path(koe5_integrations.__file__).parent / "models" / "koe5-mini"
 HEADER = "genre\tfilename\tyear\tid\tscore\tsentence1\tsentence2\n"
@@ -17,31 +13,6 @@ def write_korsts(data_dir, *lines):
     file = data_dir / "korsts" / "sts-test.tsv"
     file.write_text(HEADER + "\n".join(lines) + "\n", encoding="utf-8")
     return file
-
-
-def test_spearman_by_hand():
-    """Without ties it is 1 - 6 sum(d^2) / (n (n^2 - 1)); a reversed order gives -1."""
-    assert spearman([1, 2, 3, 4, 5], [2, 1, 4, 3, 5]) == pytest.approx(1 - 6 * 4 / (5 * 24))
-    assert spearman([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
-
-
-def test_spearman_of_ties_uses_mean_ranks():
-    """Tied values share their mean rank, as scipy's do."""
-    assert spearman([1, 1, 2], [1, 2, 3]) == pytest.approx(np.sqrt(3) / 2)
-
-
-def test_quotation_marks_in_korsts_mean_nothing(tmp_path):
-    """A sentence that opens a quotation without closing it is one field of one line."""
-    file = write_korsts(tmp_path, 'g\tf\ty\t1\t4.5\t"안녕\t하세요', "g\tf\ty\t2\t0\t가\t나")
-    assert read_korsts(file).first == ['"안녕', "가"]
-    assert korsts_test(tmp_path).scores == [4.5, 0]
-
-
-@pytest.mark.parametrize("line", ["g\tf\ty\t1\t4.5\t가", "g\tf\ty\t1\tx\t가\t나"])
-def test_bad_korsts_line_is_named(tmp_path, line):
-    """A line without a number or a second sentence raises with file and line."""
-    with pytest.raises(DatasetError, match=r"sts-test\.tsv, line 2"):
-        read_korsts(write_korsts(tmp_path, line))
 
 
 def test_absent_sets_are_passed_over(tmp_path):
