@@ -88,15 +88,11 @@ print(json.dumps({{
 def test_importing_loads_nothing_else() -> None:
     """Importing the package loads no model library, no framework and not even numpy."""
     code = """
-import json, sys, time
-start = time.perf_counter()
+import json, sys
 import koe5_integrations
-seconds = time.perf_counter() - start
-print(json.dumps([seconds, sorted(sys.modules)]))
+print(json.dumps(sorted(sys.modules)))
 """
-    seconds, modules = run(code)
-    assert not {name.partition(".")[0] for name in modules} & set(FOREIGN)
-    assert seconds < 0.2
+    assert not {name.partition(".")[0] for name in run(code)} & set(FOREIGN)
 
 
 def test_the_encoder_loads_no_model_library() -> None:

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from koe5_integrations import __version__
-from koe5_integrations.cli import embed, models, search
+from koe5_integrations.cli import embed, evaluate, models, search
 from koe5_integrations.cli.exits import CleanExits
 
 __all__ = ["app", "main"]
@@ -37,6 +37,7 @@ app = typer.Typer(
 app.command("models")(models.show_models)
 app.command("embed")(embed.embed_texts)
 app.command("search")(search.search_collection)
+app.command("evaluate", epilog=evaluate.EXIT_CODES)(evaluate.evaluate_retrieval)
 
 
 def _print_version(wanted: bool) -> None:
