@@ -78,9 +78,10 @@ def _subject(result: EvalResult) -> str:
 def _headline_table(result: EvalResult) -> list[str]:
     names = headlines(_measures(result))
     letter = letters(result)
-    beaten = {name: wins(result, name) for name in names}
+    shown = mains(result)
+    beaten = {name: wins(result, name, shown) for name in names}
     rows = []
-    for spec, system in mains(result).items():
+    for spec, system in shown.items():
         cells = [_measured(system.measures.get(name), beaten[name][spec]) for name in names]
         n = next((m.n for m in system.measures.values()), 0)
         rows.append([letter[spec], _code(spec), *cells, f"{n:,}"])

@@ -66,14 +66,15 @@ def _table(result: EvalResult) -> Table:
     first = next(iter(result.systems.values()))
     names = headlines(list(first.measures))
     letter = letters(result)
-    beaten = {name: wins(result, name) for name in names}
+    shown = mains(result)
+    beaten = {name: wins(result, name, shown) for name in names}
     table = _plain_table()
     table.add_column("")
     table.add_column("system", style="cyan", overflow="fold", min_width=12)
     for name in names:
         table.add_column(title(name), justify="right", no_wrap=True)
     table.add_column("n", justify="right")
-    for spec, system in mains(result).items():
+    for spec, system in shown.items():
         cells = [_cell(system.measures.get(name), beaten[name][spec]) for name in names]
         n = next((measured.n for measured in system.measures.values()), 0)
         # Text, so that no bracket is taken for markup.

@@ -61,12 +61,18 @@ def letters(result: EvalResult) -> dict[str, str]:
     return dict(zip([*own, *variants], names, strict=False))
 
 
-def wins(result: EvalResult, measure: str) -> dict[str, list[str]]:
-    """Return the letters of the systems each system is significantly better than, by spec."""
+def wins(result: EvalResult, measure: str, among: Container[str]) -> dict[str, list[str]]:
+    """Return the letters of the systems each system is significantly better than, by spec.
+
+    Args:
+        result: whose comparisons count.
+        measure: which of them.
+        among: specs of the systems that are shown; a win over another would point nowhere.
+    """
     letter = letters(result)
     beaten: dict[str, list[str]] = {spec: [] for spec in result.systems}
     for found in result.comparisons:
-        if found.measure == measure and found.significant:
+        if found.measure == measure and found.significant and found.worse in among:
             beaten[found.better].append(letter[found.worse])
     return {spec: sorted(names) for spec, names in beaten.items()}
 

@@ -77,3 +77,4 @@ def test_ablations_are_shown_apart() -> None:
     text = shown(result, 120)
     (line,) = [line for line in text.splitlines() if "m[prefix=none]" in line]
     assert line.split() == ["m[prefix=none]", "0.200", "-0.600", "0.0200"]
+    assert "> b" not in text  # no letter of a system that the main table does not show

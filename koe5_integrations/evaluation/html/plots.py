@@ -57,7 +57,7 @@ def forest(result: EvalResult, measure: str) -> str:
     ranked = by_value(result, measure)
     axis = LinearAxis.of(v for system in ranked for v in _range(system.measures[measure]))
     mark = marks(result)
-    lost = wins(result, measure)[ranked[0].spec]
+    lost = wins(result, measure, result.systems)[ranked[0].spec]
     ticks = [(_percent(axis.place(tick)), f"{tick:.2f}") for tick in axis.ticks()]
     grid = "".join(f'<line class="grid" x1="{x}" x2="{x}" y1="0" y2="100%"/>' for x, _ in ticks)
     rows = []

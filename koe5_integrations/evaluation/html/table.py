@@ -102,7 +102,7 @@ def _place(name: str, shown: str) -> str:
 
 def _column(result: EvalResult, name: str, deciding: bool, shown: str) -> dict[str, str]:
     """Return the cells of one measure, by system."""
-    won, place = wins(result, name), _place(name, shown)
+    won, place = wins(result, name, result.systems), _place(name, shown)
     found = {spec: s.measures[name] for spec, s in result.systems.items() if name in s.measures}
     best = max(measured.value for measured in found.values())
     cells = {}
