@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import Iterable
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -109,7 +108,9 @@ class KoE5Encoder:
             on_prefixed=on_prefixed,
             on_truncation=on_truncation,
             normalize_unicode=normalize_unicode,
-            cache_folder=str(cache_folder) if isinstance(cache_folder, Path) else cache_folder,  # type: ignore[typeddict-item]  # checked below
+            cache_folder=(
+                os.fspath(cache_folder) if isinstance(cache_folder, os.PathLike) else cache_folder
+            ),
             local_files_only=local_files_only,
         )
         check_options(self._options)

@@ -9,81 +9,20 @@ import threading
 import weakref
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-
-import numpy as np
-import numpy.typing as npt
 
 from koe5_integrations.backends import Backend, Tokens
 from koe5_integrations.errors import EncoderClosedError
+from koe5_integrations.passes import Job, Share, Waiting
 from koe5_integrations.types import Vectors
 
-__all__ = ["Worker", "plan_batches", "release_models", "shared_worker"]
-
-
-def plan_batches(
-    lengths: Sequence[int], batch_tokens: int, batch_size: int | None = None
-) -> list[npt.NDArray[np.intp]]:
-    """Cut texts of these lengths into batches of similar length.
-
-    Longest first, so that memory peaks in the first batch rather than after an hour's work.
-
-    Args:
-        lengths: tokens of each text.
-        batch_tokens: most tokens in a batch, padding included; a longer text gets a batch of its
-            own.
-        batch_size: most texts in a batch.
-
-    Returns:
-        Positions of each batch's texts; every position exactly once.
-    """
-    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
-    batches = []
-    start = 0
-    while start < len(order):
-        longest = max(1, lengths[order[start]])
-        size = max(1, batch_tokens // longest)
-        if batch_size is not None:
-            size = min(size, batch_size)
-        batches.append(order[start : start + size])
-        start += size
-    return batches
-
-
-@dataclass
-class _Job:
-    tokens: Sequence[Tokens]
-    batches: list[npt.NDArray[np.intp]]
-    finish: Callable[[Vectors], Vectors]
-    progress: Callable[[int], None] | None
-    future: Future[Vectors] = field(default_factory=Future)
-
-    def run(self, backend: Backend, stop: threading.Event) -> None:
-        out: Vectors | None = None
-        try:
-            for batch in self.batches:
-                if self.future.cancelled():
-                    return
-                if stop.is_set():
-                    raise EncoderClosedError("the model was released while this work was under way")
-                vectors = backend.forward([self.tokens[i] for i in batch])
-                if out is None:
-                    out = np.empty((len(self.tokens), vectors.shape[1]), dtype=np.float32)
-                out[batch] = vectors
-                if self.progress is not None:
-                    self.progress(len(batch))
-            assert out is not None  # submit() refuses empty work
-            result = self.finish(out)
-        except BaseException as error:
-            if self.future.set_running_or_notify_cancel():
-                self.future.set_exception(error)
-            return
-        if self.future.set_running_or_notify_cancel():
-            self.future.set_result(result)
+__all__ = ["Worker", "release_models", "shared_worker"]
 
 
 class Worker:
-    """A thread that owns a loaded model and runs the work given to it, first come first served.
+    """A thread that owns a loaded model and runs the work given to it.
+
+    What waits at the same time and is short goes through the model together, and before the next
+    batch of anything long: see :class:`~koe5_integrations.passes.Waiting`.
 
     Args:
         backend: the loaded model.
@@ -91,7 +30,7 @@ class Worker:
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._pid = os.getpid()
@@ -131,10 +70,7 @@ class Worker:
         Raises:
             EncoderClosedError: the worker was closed.
         """
-        batches = plan_batches(
-            [len(t.ids) for t in tokens], batch_tokens or self.backend.batch_tokens, batch_size
-        )
-        job = _Job(tokens, batches, finish, progress)
+        job = Job(tokens, batch_tokens or self.backend.batch_tokens, batch_size, finish, progress)
         with self._lock:
             if self._stop.is_set():
                 raise EncoderClosedError(
@@ -154,11 +90,55 @@ class Worker:
             self._thread.join()
 
 
-def _run(jobs: queue.SimpleQueue[_Job | None], backend: Backend, stop: threading.Event) -> None:
-    while (job := jobs.get()) is not None:
-        job.run(backend, stop)
+def _run(jobs: queue.SimpleQueue[Job | None], backend: Backend, stop: threading.Event) -> None:
+    """Run passes until None comes, then what is left, or fail it if the worker is to stop."""
+    waiting = Waiting()
+    ending = False
+    while waiting or not ending:
+        ending |= _take_in(jobs, waiting, block=not waiting)
+        if stop.is_set():
+            for job in waiting.clear():
+                job.fail(EncoderClosedError("the model was released before this work was done"))
+            continue
+        shares = waiting.next_pass()
+        if not shares:  # all that waited was cancelled
+            continue
+        if not _run_pass(shares, backend) and len(shares) > 1:
+            # One text of several callers' may be at fault: only its own caller is to know.
+            for share in shares:
+                _run_pass([share], backend)
         # Don't keep the last caller's texts and vectors alive while waiting for the next.
-        del job
+        del shares
+
+
+def _take_in(jobs: queue.SimpleQueue[Job | None], waiting: Waiting, *, block: bool) -> bool:
+    """Take in all that has come, waiting for the first if asked; return whether None was there."""
+    ended = False
+    while True:
+        try:
+            job = jobs.get(block=block)
+        except queue.Empty:
+            return ended
+        block = False
+        if job is None:
+            ended = True
+        else:
+            waiting.add(job)
+
+
+def _run_pass(shares: list[Share], backend: Backend) -> bool:
+    """Run shares of one or more jobs through the model; return whether it went well."""
+    try:
+        vectors = backend.forward([job.tokens[i] for job, batch in shares for i in batch])
+    except BaseException as error:
+        if len(shares) == 1:
+            shares[0].job.fail(error)
+        return False
+    start = 0
+    for job, batch in shares:
+        job.store(batch, vectors[start : start + len(batch)])
+        start += len(batch)
+    return True
 
 
 # The models this process has loaded, by what was asked for, with the state of the files then.

@@ -26,7 +26,7 @@ LAYERS = [
         "lexical",
     },
     {"backends"},
-    {"truncation", "scheduling"},
+    {"truncation", "passes", "scheduling"},
     {"handle"},
     {"encoder"},
     {"fields"},

@@ -22,7 +22,8 @@ import koe5_integrations.handle
 from koe5_integrations import KoE5Encoder, release_models
 from koe5_integrations.backends import Tokens
 from koe5_integrations.errors import EncoderClosedError
-from koe5_integrations.scheduling import Worker, plan_batches, shared_worker
+from koe5_integrations.passes import Job, Waiting, plan_batches
+from koe5_integrations.scheduling import Worker, shared_worker
 from koe5_integrations.types import Vectors
 
 WAIT = 20
@@ -145,13 +146,75 @@ def test_returns_vectors_in_the_order_of_the_texts(worker: Worker, backend: Fake
     assert backend.passes == [[9], [9], [5, 3], [1]]
 
 
-def test_runs_work_first_come_first_served(worker: Worker, backend: FakeBackend) -> None:
-    """Jobs run in the order they were given, and each gets its own result."""
+def hold(worker: Worker, backend: FakeBackend) -> Future[Vectors]:
+    """Keep the worker busy with a pass of its own until ``may_go_on``."""
     backend.may_go_on.clear()
-    futures = [submit(worker, i) for i in range(20)]
+    future = submit(worker, 0)
+    assert backend.started.acquire(timeout=WAIT)
+    return future
+
+
+def test_short_work_that_waits_shares_a_pass(worker: Worker, backend: FakeBackend) -> None:
+    """What came while a pass was running goes together in the next, each to its own caller."""
+    hold(worker, backend)
+    futures = [submit(worker, i, 100 + i) for i in range(1, 20)]
     backend.may_go_on.set()
-    assert [values_of(future) for future in futures] == [[i] for i in range(20)]
-    assert backend.passes == [[i] for i in range(20)]
+    assert [values_of(future) for future in futures] == [[i, 100 + i] for i in range(1, 20)]
+    assert backend.passes == [[0], [n for i in range(1, 20) for n in (i, 100 + i)]]
+
+
+def test_short_work_goes_before_the_next_batch_of_long_work(
+    worker: Worker, backend: FakeBackend
+) -> None:
+    """A question waits for one batch of a bulk job, and the bulk job for one pass of questions."""
+    hold(worker, backend)
+    bulk = submit(worker, 10, 11, 12, batch_size=1)
+    questions = [submit(worker, i) for i in (1, 2)]
+    late: list[Future[Vectors]] = []
+    questions[0].add_done_callback(lambda _: late.append(submit(worker, 3)))
+    backend.may_go_on.set()
+    assert values_of(bulk) == [10, 11, 12]
+    assert [values_of(future) for future in (*questions, *late)] == [[1], [2], [3]]
+    assert backend.passes == [[0], [1, 2], [10], [3], [11], [12]]
+
+
+def test_a_failing_text_in_a_shared_pass_fails_its_own_caller_only(
+    worker: Worker, backend: FakeBackend
+) -> None:
+    """A pass that fails is run again caller by caller."""
+    hold(worker, backend)
+    good, bad, also_good = submit(worker, 1), submit(worker, -1), submit(worker, 2)
+    backend.may_go_on.set()
+    assert (values_of(good), values_of(also_good)) == ([1], [2])
+    with pytest.raises(ValueError, match="the fake backend fails"):
+        bad.result(WAIT)
+
+
+def test_a_shared_pass_keeps_everyones_bounds(worker: Worker, backend: FakeBackend) -> None:
+    """No caller's batch_size or batch_tokens is exceeded by company, and order is kept."""
+    hold(worker, backend)
+    futures = [submit(worker, i, batch_size=2 if i == 3 else None) for i in range(1, 6)]
+    backend.may_go_on.set()
+    assert [values_of(future) for future in futures] == [[i] for i in range(1, 6)]
+    assert backend.passes[1:] == [[1, 2, 4, 5], [3]]
+
+
+def test_texts_of_very_different_lengths_share_no_pass() -> None:
+    """A question is not padded to the length of a long passage."""
+
+    def job(length: int) -> Job:
+        return Job([Tokens(np.zeros(length, dtype=np.int32), length)], 10_000, None, ident, None)
+
+    def ident(vectors: Vectors) -> Vectors:
+        return vectors
+
+    passage, question, another = job(500), job(12), job(400)
+    waiting = Waiting()
+    for each in (passage, question, another):
+        waiting.add(each)
+    assert [share.job for share in waiting.next_pass()] == [passage, another]
+    assert [share.job for share in waiting.next_pass()] == [question]
+    assert not waiting
 
 
 def test_options_bound_the_pass(worker: Worker, backend: FakeBackend) -> None:
@@ -200,21 +263,22 @@ def test_cancelling_stops_at_the_next_batch(worker: Worker, backend: FakeBackend
 
 
 def test_cancelled_before_its_turn_never_runs(worker: Worker, backend: FakeBackend) -> None:
-    """A job cancelled in the queue costs nothing."""
-    backend.may_go_on.clear()
-    first, second, third = submit(worker, 1), submit(worker, 2), submit(worker, 3)
+    """A job cancelled while it waits costs nothing."""
+    hold(worker, backend)
+    second, third = submit(worker, 2), submit(worker, 3)
     assert second.cancel()
     backend.may_go_on.set()
-    assert (values_of(first), values_of(third)) == ([1], [3])
-    assert backend.passes == [[1], [3]]
+    assert values_of(third) == [3]
+    assert backend.passes == [[0], [3]]
 
 
 def test_closing_fails_the_work_that_waits(backend: FakeBackend) -> None:
     """What runs ends after its pass; what waits, and what comes later, fails at once."""
     worker = Worker(backend)
     backend.may_go_on.clear()
-    running, waiting = submit(worker, 1, 2, batch_size=1), submit(worker, 3)
+    running = submit(worker, 1, 2, batch_size=1)
     assert backend.started.acquire(timeout=WAIT)
+    waiting = submit(worker, 3)
     closing = threading.Thread(target=worker.close)
     closing.start()
     while worker.alive:
