@@ -54,6 +54,7 @@ def make_xlm_roberta(
     path: Path,
     *,
     dim: int = 32,
+    layers: int = 2,
     max_seq_length: int = 64,
     seed: int = 0,
     pooling: str = "mean",
@@ -84,7 +85,7 @@ def make_xlm_roberta(
     config = XLMRobertaConfig(
         vocab_size=tokenizer.get_vocab_size(),
         hidden_size=dim,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         intermediate_size=dim * 2,
         max_position_embeddings=max_seq_length + 2,
