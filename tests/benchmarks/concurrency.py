@@ -1,6 +1,6 @@
 """Many callers at once, and questions during a bulk job.
 
-Run it with ``python tests/benchmarks/concurrency.py``. A transformer of multilingual-e5-small's shape
+Run it with ``python tests/benchmarks/concurrency.py``. A transformer of e5-small's shape
 with random weights, on this machine: questions a second from 64 asyncio tasks, against
 sentence-transformers called once per question; and how long a question takes on an idle encoder and
 during a bulk job. Both sides take turns; medians are printed.
