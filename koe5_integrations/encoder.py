@@ -178,6 +178,15 @@ class KoE5Encoder:
         prompted = add_prompt(checked, self._profile, role, self._options["on_prefixed"])
         return [tokens.uncut for tokens in self._handle.tokenize(prompted)]
 
+    def load(self) -> None:
+        """Load the model now, rather than when it is first used.
+
+        Raises:
+            ModelLoadError: the model can't be had.
+            MissingExtraError: its backend is not installed.
+        """
+        self._handle.worker()
+
     @property
     def model(self) -> str:
         """Name or absolute path of the model."""

@@ -24,6 +24,7 @@ FOREIGN = [
     "langchain_core",
     "llama_index",
     "chromadb",
+    "haystack",
     "typer",
     "rich",
 ]
@@ -32,6 +33,9 @@ EXTRAS = {
     "koe5_integrations.langchain": ("langchain", ["langchain_core"]),
     "koe5_integrations.llama_index": ("llama-index", ["llama_index"]),
     "koe5_integrations.chroma": ("chroma", ["chromadb"]),
+    "koe5_integrations.haystack": ("haystack", ["haystack"]),
+    "koe5_integrations.langchain_hybrid": ("langchain", ["langchain_core"]),
+    "koe5_integrations.llama_index_hybrid": ("llama-index", ["llama_index"]),
 }
 BLOCK = """
 import importlib.abc, json, sys

@@ -12,6 +12,14 @@ import koe5_integrations
 
 ROOT = Path(koe5_integrations.__file__).parent
 # From the bottom up; what stands in one layer may import each other, but not in a circle.
+LEAVES = {
+    "chroma",
+    "haystack",
+    "langchain",
+    "langchain_hybrid",
+    "llama_index",
+    "llama_index_hybrid",
+}
 LAYERS = [
     {"errors", "types"},
     {
@@ -30,13 +38,12 @@ LAYERS = [
     {"handle"},
     {"encoder"},
     {"fields"},
-    {"langchain", "langchain_hybrid", "llama_index", "llama_index_hybrid", "chroma"},
+    LEAVES,
     {"evaluation"},
     {"training"},
     {"cli"},
     {"__main__"},
 ]
-LEAVES = {"langchain", "langchain_hybrid", "llama_index", "llama_index_hybrid", "chroma"}
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 
 
