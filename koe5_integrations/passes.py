@@ -111,8 +111,8 @@ class Waiting:
     """Jobs that have not been answered.
 
     A job of a single batch (a question, a few passages) goes before the next batch of a longer one,
-    together with others like it; after each such pass a longer job gets its turn, so that neither
-    keeps the other waiting for more than one pass.
+    together with others like it; after each such pass a longer job that waits gets its turn, so
+    that neither kind holds up the other.
     """
 
     def __init__(self) -> None:

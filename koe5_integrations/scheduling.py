@@ -100,15 +100,9 @@ def _run(jobs: queue.SimpleQueue[Job | None], backend: Backend, stop: threading.
             for job in waiting.clear():
                 job.fail(EncoderClosedError("the model was released before this work was done"))
             continue
-        shares = waiting.next_pass()
-        if not shares:  # all that waited was cancelled
-            continue
-        if not _run_pass(shares, backend) and len(shares) > 1:
-            # One text of several callers' may be at fault: only its own caller is to know.
-            for share in shares:
-                _run_pass([share], backend)
-        # Don't keep the last caller's texts and vectors alive while waiting for the next.
-        del shares
+        # Held by no name here: the last caller's texts and vectors must not stay alive while the
+        # next is waited for.
+        _run_pass(waiting.next_pass(), backend)
 
 
 def _take_in(jobs: queue.SimpleQueue[Job | None], waiting: Waiting, *, block: bool) -> bool:
@@ -126,19 +120,24 @@ def _take_in(jobs: queue.SimpleQueue[Job | None], waiting: Waiting, *, block: bo
             waiting.add(job)
 
 
-def _run_pass(shares: list[Share], backend: Backend) -> bool:
-    """Run shares of one or more jobs through the model; return whether it went well."""
+def _run_pass(shares: list[Share], backend: Backend) -> None:
+    """Run shares of jobs through the model together; none if all that waited was cancelled."""
+    if not shares:
+        return
     try:
         vectors = backend.forward([job.tokens[i] for job, batch in shares for i in batch])
     except BaseException as error:
         if len(shares) == 1:
             shares[0].job.fail(error)
-        return False
+            return
+        # One text of several callers' may be at fault: only its own caller is to know.
+        for share in shares:
+            _run_pass([share], backend)
+        return
     start = 0
     for job, batch in shares:
         job.store(batch, vectors[start : start + len(batch)])
         start += len(batch)
-    return True
 
 
 # The models this process has loaded, by what was asked for, with the state of the files then.

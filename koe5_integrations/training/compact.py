@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from koe5_integrations.errors import MissingExtraError
+from koe5_integrations.errors import ConfigError, MissingExtraError
 from koe5_integrations.types import Vectors
 
 _STEP = 0.625
@@ -29,12 +29,12 @@ def compact_table(table: Vectors, *, levels: int) -> npt.NDArray[np.float16]:
         shape (vocab_size, dim), float16.
 
     Raises:
-        ValueError: `levels` is below 1, or the table is not finite.
+        ConfigError: `levels` is below 1, or the table is not finite.
     """
     if levels < 1:
-        raise ValueError(f"levels must be at least 1, not {levels!r}")
+        raise ConfigError(f"levels must be at least 1, not {levels!r}")
     if not np.isfinite(table).all():
-        raise ValueError("the table holds NaN or infinity; train with a lower learning rate")
+        raise ConfigError("the table holds NaN or infinity; train with a lower learning rate")
     spread = np.sqrt(np.mean(np.square(table), axis=1, keepdims=True))
     typical = np.sqrt(np.mean(np.square(spread))) or 1.0
     # 2**-10 is so far below the other rows that the token is as good as deleted.

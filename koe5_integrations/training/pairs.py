@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from koe5_integrations.errors import MissingExtraError
+from koe5_integrations.errors import DatasetError, MissingExtraError
 
 REQUIRED_COLUMNS = ("source", "query", "passage")
 _NOT_WORD = re.compile(r"[\W_]+")
@@ -42,13 +42,12 @@ def read_pairs(path: str | Path) -> Pairs:
     """Read the columns source, query and passage of a Parquet file.
 
     Raises:
-        FileNotFoundError: `path` is not a file.
-        ValueError: a column is missing, or the file holds no pair.
+        DatasetError: there is no such Parquet file, a column is missing, or it holds no pair.
         MissingExtraError: pyarrow is not installed.
     """
     file = Path(path)
     if not file.is_file():
-        raise FileNotFoundError(
+        raise DatasetError(
             f"no training pairs at {str(file)!r}; pass a Parquet file with the columns "
             f"{', '.join(REQUIRED_COLUMNS)} as --pairs"
         )
@@ -56,16 +55,19 @@ def read_pairs(path: str | Path) -> Pairs:
         import pyarrow.parquet as parquet
     except ImportError as error:
         raise MissingExtraError("reading training pairs", "train") from error
-    names = parquet.read_schema(file).names
+    try:
+        names = parquet.read_schema(file).names
+    except ValueError as error:  # of which Arrow's own is one
+        raise DatasetError(f"{file} is not a Parquet file: {error}") from error
     missing = [name for name in REQUIRED_COLUMNS if name not in names]
     if missing:
-        raise ValueError(
+        raise DatasetError(
             f"{file.name} has no column {', '.join(map(repr, missing))} (it has {names!r}); "
             f"rename the columns to {', '.join(REQUIRED_COLUMNS)}"
         )
     columns = parquet.read_table(file, columns=list(REQUIRED_COLUMNS)).to_pydict()
     if not columns["query"]:
-        raise ValueError(f"{file.name} holds no pairs")
+        raise DatasetError(f"{file.name} holds no pairs")
     return Pairs(columns["source"], columns["query"], columns["passage"])
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from koe5_integrations.encoder import KoE5Encoder
+from koe5_integrations.errors import KoE5Error
 from koe5_integrations.evaluation.datasets import RetrievalDataset
 from koe5_integrations.evaluation.metrics import mean_over_queries, ndcg, recall
 from koe5_integrations.evaluation.search import rank
@@ -67,4 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (KoE5Error, OSError) as problem:
+        sys.exit(f"error: {problem}")

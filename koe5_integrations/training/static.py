@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from koe5_integrations.errors import MissingExtraError
+from koe5_integrations.errors import ConfigError, DatasetError, KoE5Error, MissingExtraError
 from koe5_integrations.evaluation.metrics import mean_over_queries, ndcg
 from koe5_integrations.evaluation.search import rank
 from koe5_integrations.training.bags import Bags, bag_texts
@@ -75,10 +75,10 @@ def train_static(
         log: takes one line of progress at a time.
 
     Raises:
-        ValueError: `pairs` has fewer than two pairs beside the held-out ones.
+        DatasetError: `pairs` has fewer than two pairs beside the held-out ones.
     """
     if len(pairs) < held_out + 2:
-        raise ValueError(
+        raise DatasetError(
             f"{len(pairs)} pairs are too few to hold out {held_out} and train on the rest; "
             "add pairs or hold out fewer"
         )
@@ -142,7 +142,7 @@ def _means(table: Vectors, bags: Bags, rows: np.ndarray) -> Vectors:
 
 def _read_tokenizer(file: Path) -> Tokenizer:
     if not file.is_file():
-        raise FileNotFoundError(f"no tokenizer at {str(file)!r}; pass a tokenizer.json")
+        raise ConfigError(f"no tokenizer at {str(file)!r}; pass a tokenizer.json")
     return Tokenizer.from_file(str(file))
 
 
@@ -185,12 +185,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     import torch
 
     torch.set_num_threads(options.threads)
+    recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
+    if options.levels < 1:
+        raise ConfigError(f"levels={options.levels!r} must be at least 1")
+    options.out.mkdir(parents=True, exist_ok=True)  # rather than find out after training
     tokenizer = _read_tokenizer(options.tokenizer) if options.tokenizer else None
     pairs = read_pairs(options.pairs)
     shared = overlapping(pairs, protected_texts(options.exclude_from))
     log(f"{len(pairs)} pairs, {len(shared)} dropped because a test set holds their text")
     pairs = pairs.take(np.delete(np.arange(len(pairs)), shared))
-    recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
     model = train_static(
         pairs,
         recipe,
@@ -206,4 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (KoE5Error, OSError) as problem:
+        sys.exit(f"error: {problem}")

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
+from koe5_integrations.errors import ConfigError, DatasetError
 from koe5_integrations.training.bags import Bags, Ints, document_frequency
 from koe5_integrations.types import Vectors
 
@@ -45,6 +46,15 @@ class Recipe:
     one_source: float = 1.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse impossible values before anything is trained."""
+        for name in ("dim", "steps", "batch_size", "max_tokens", "learning_rate", "temperature"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name}={getattr(self, name)!r} must be above 0")
+        for name in ("warm_up", "one_source"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name}={getattr(self, name)!r} must be between 0 and 1")
+
 
 def initial_table(passages: Bags, vocab_size: int, recipe: Recipe) -> Vectors:
     """Return random rows as long as their token is rare: idf over `passages`, mean length 1."""
@@ -79,10 +89,10 @@ def train_table(
         report: called after every step with the steps done and the step's loss.
 
     Raises:
-        ValueError: there are fewer than two pairs, so no negatives.
+        DatasetError: there are fewer than two pairs, so no negatives.
     """
     if len(queries) < 2:
-        raise ValueError(f"training needs at least 2 pairs, not {len(queries)}")
+        raise DatasetError(f"training needs at least 2 pairs, not {len(queries)}")
     torch.manual_seed(recipe.seed)
     weights = torch.tensor(table, requires_grad=True)
     optimizer = torch.optim.Adam([weights], lr=recipe.learning_rate, fused=True)

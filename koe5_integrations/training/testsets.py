@@ -6,6 +6,7 @@ from pathlib import Path
 
 from koe5_integrations.evaluation.datasets import (
     SHIPPED_NAMES,
+    DatasetError,
     RetrievalDataset,
     StsDataset,
     load_dataset,
@@ -15,7 +16,13 @@ from koe5_integrations.evaluation.datasets import (
 
 
 def retrieval_sets(data_dir: Path | None) -> list[RetrievalDataset]:
-    """Return the shipped sets, and `autorag_ko` where `data_dir` holds it."""
+    """Return the shipped sets, and `autorag_ko` where `data_dir` holds it.
+
+    Raises:
+        DatasetError: `data_dir` is no folder, which would pass a test set over in silence.
+    """
+    if data_dir is not None and not data_dir.is_dir():
+        raise DatasetError(f"{data_dir} is not a folder of test sets")
     found = [load_dataset(name) for name in SHIPPED_NAMES]
     if data_dir is not None and (data_dir / "autorag_ko").is_dir():
         found.append(read_autorag(data_dir / "autorag_ko"))

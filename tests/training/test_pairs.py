@@ -3,6 +3,7 @@ import builtins
 import numpy as np
 import pytest
 
+from koe5_integrations.errors import DatasetError
 from koe5_integrations.training.pairs import Pairs, overlapping, read_pairs
 
 parquet = pytest.importorskip("pyarrow.parquet", reason="training pairs are Parquet")
@@ -18,8 +19,15 @@ def test_reads_pairs_and_ignores_other_columns(tmp_path):
 
 def test_missing_file_names_the_option(tmp_path):
     """A file that isn't there raises an error naming it and the option."""
-    with pytest.raises(FileNotFoundError, match=r"nope\.parquet.*--pairs"):
+    with pytest.raises(DatasetError, match=r"nope\.parquet.*--pairs"):
         read_pairs(tmp_path / "nope.parquet")
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path):
+    """A file that is no Parquet raises an error naming it."""
+    (tmp_path / "p.parquet").write_text("query,passage")
+    with pytest.raises(DatasetError, match=r"p\.parquet is not a Parquet file"):
+        read_pairs(tmp_path / "p.parquet")
 
 
 def test_missing_column_is_named(tmp_path):

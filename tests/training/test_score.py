@@ -1,6 +1,9 @@
 from pathlib import Path
 
+import pytest
+
 import koe5_integrations
+from koe5_integrations.errors import DatasetError
 from koe5_integrations.training.score import main
 from koe5_integrations.training.testsets import korsts_test, protected_texts
 
@@ -35,3 +38,9 @@ def test_the_command_prints_a_table(tmp_path, capsys):
     assert "| python_faq_ko | 0." in out
     assert "| no prefix |" in out
     assert "| `query: ` on both sides |" in out
+
+
+def test_a_mistyped_data_folder_is_refused(tmp_path):
+    """A folder that isn't there raises, rather than leaving its test sets unprotected."""
+    with pytest.raises(DatasetError, match="nope is not a folder"):
+        protected_texts(tmp_path / "nope")

@@ -11,6 +11,7 @@ pyarrow = pytest.importorskip("pyarrow", reason="training pairs are Parquet")
 
 # After the checks above, which skip this file where the extra is not installed.
 from koe5_integrations.encoder import KoE5Encoder  # noqa: E402
+from koe5_integrations.errors import ConfigError  # noqa: E402
 from koe5_integrations.evaluation.datasets import load_dataset  # noqa: E402
 from koe5_integrations.training.pairs import Pairs  # noqa: E402
 from koe5_integrations.training.static import main, train_static  # noqa: E402
@@ -76,9 +77,17 @@ def test_the_command_makes_the_same_working_model_twice(tmp_path, capsys):
     assert KoE5Encoder(one).encode_queries(["가나 다라?"]).shape == (1, 16)
 
 
+@pytest.mark.parametrize("option", ["--levels=0", "--steps=0", "--temperature=0", "--warm-up=2"])
+def test_impossible_options_are_refused_before_training(tmp_path, option):
+    """An option that can't be is named before the pairs are read."""
+    name = option.strip("-").split("=")[0].replace("-", "_")
+    with pytest.raises(ConfigError, match=f"{name}="):
+        main([f"--pairs={tmp_path / 'none'}", f"--out={tmp_path}", option])
+
+
 def test_a_missing_tokenizer_is_named(tmp_path):
     """A tokenizer file that isn't there raises before the pairs are read."""
-    with pytest.raises(FileNotFoundError, match=r"no tokenizer at .*nope\.json"):
+    with pytest.raises(ConfigError, match=r"no tokenizer at .*nope\.json"):
         main([f"--pairs={tmp_path}", f"--out={tmp_path}", f"--tokenizer={tmp_path / 'nope.json'}"])
 
 
