@@ -100,7 +100,7 @@ class EmbeddingCache:
     def _encode(
         self, encoder: KoE5Encoder, texts: Sequence[str], role: Role, show_progress: bool
     ) -> tuple[Vectors, int]:
-        keys = [_key(encoder, role, text) for text in texts]
+        keys = _keys(encoder, role, texts)
         rows = {key: row for row, key in enumerate(dict.fromkeys(keys))}
         distinct = dict(zip(keys, texts, strict=True))
         vectors: Vectors = np.empty((len(rows), encoder.dim), dtype=np.float32)
@@ -155,11 +155,16 @@ def encode_in_slices(
             bar.update(len(vectors))
 
 
-def _key(encoder: KoE5Encoder, role: Role, text: str) -> bytes:
+def _keys(encoder: KoE5Encoder, role: Role, texts: Sequence[str]) -> list[bytes]:
     # on_prefixed decides what becomes of a text that already starts with a prefix.
     on_prefixed = encoder.config().get("on_prefixed", "warn")
-    named = f"{encoder.fingerprint}\0{role}\0{on_prefixed}\0{text}"
-    return hashlib.sha256(named.encode(errors="surrogatepass")).digest()
+    common = hashlib.sha256(f"{encoder.fingerprint}\0{role}\0{on_prefixed}\0".encode())
+    keys = []
+    for text in texts:
+        key = common.copy()
+        key.update(text.encode(errors="surrogatepass"))
+        keys.append(key.digest())
+    return keys
 
 
 def _pack(key: bytes, vector: Vectors) -> bytes:
