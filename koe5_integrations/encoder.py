@@ -50,9 +50,12 @@ class KoE5Encoder:
         profile: use the model as this known model is used (prompts, normalisation).
         query_prompt: replaces the profile's; ``""`` for none.
         passage_prompt: replaces the profile's; ``""`` for none.
-        backend: ``torch``, ``static``, or ``auto`` by what the folder holds.
-        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, …; None takes the best there is.
-        precision: ``fp32`` (None), ``bf16`` or ``fp16``.
+        backend: ``torch``, ``onnx`` or ``openvino`` (of a model that ``koe5 export`` has written),
+            ``static``, or ``auto``: the fastest of them that is at hand; see :attr:`engine`.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, …, or several, as ``cuda:0,cuda:1``; None
+            takes the best there is.
+        precision: ``fp32`` (None), ``bf16``, ``fp16`` (GPUs) or ``int8`` (CPUs).
+        compile: let ``torch.compile`` work on the model before its first use; torch only.
         max_seq_length: read fewer tokens of each text than the model could.
         truncate_dim: keep the first dimensions only; for models trained so (Matryoshka).
         batch_size: most texts in one pass; None leaves it to ``batch_tokens``.
@@ -64,6 +67,8 @@ class KoE5Encoder:
             ``error`` before anything is embedded, or ``ignore``. Counted in :attr:`truncation` in
             any case.
         normalize_unicode: rewrite text to NFC.
+        embedding_cache: folder of a cache of embeddings that outlives the process.
+        embedding_cache_size: embeddings of so many texts are kept in memory, the last used ones.
         cache_folder: hub cache to use instead of the default one.
         local_files_only: never ask the hub.
 
@@ -83,6 +88,7 @@ class KoE5Encoder:
         backend: BackendName = "auto",
         device: str | None = None,
         precision: Precision | None = None,
+        compile: bool = False,
         max_seq_length: int | None = None,
         truncate_dim: int | None = None,
         batch_size: int | None = None,
@@ -90,6 +96,8 @@ class KoE5Encoder:
         on_prefixed: OnPrefixed = "warn",
         on_truncation: OnTruncation = "warn",
         normalize_unicode: bool = True,
+        embedding_cache: str | os.PathLike[str] | None = None,
+        embedding_cache_size: int | None = None,
         cache_folder: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
     ) -> None:
@@ -101,6 +109,7 @@ class KoE5Encoder:
             backend=backend,
             device=device,
             precision=precision,
+            compile=compile,
             max_seq_length=max_seq_length,
             truncate_dim=truncate_dim,
             batch_size=batch_size,
@@ -108,9 +117,9 @@ class KoE5Encoder:
             on_prefixed=on_prefixed,
             on_truncation=on_truncation,
             normalize_unicode=normalize_unicode,
-            cache_folder=(
-                os.fspath(cache_folder) if isinstance(cache_folder, os.PathLike) else cache_folder
-            ),
+            embedding_cache=_path_as_text(embedding_cache),
+            embedding_cache_size=embedding_cache_size,
+            cache_folder=_path_as_text(cache_folder),
             local_files_only=local_files_only,
         )
         check_options(self._options)
@@ -324,3 +333,7 @@ class KoE5Encoder:
 def _cancel_submitted(submission: asyncio.Future[Future[Vectors]]) -> None:
     if not submission.cancelled() and submission.exception() is None:
         submission.result().cancel()
+
+
+def _path_as_text(path: str | os.PathLike[str] | None) -> str | None:
+    return os.fspath(path) if isinstance(path, os.PathLike) else path

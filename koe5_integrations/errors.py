@@ -14,6 +14,8 @@
     ├── ModelLoadError (OSError)            the model's files are missing, incomplete or unsafe
     ├── MissingExtraError (ImportError)     an optional dependency is not installed
     ├── EncodingError (RuntimeError)        the model returned something that is no embedding
+    │   └── DeviceMemoryError (MemoryError)  not even one text fits into the device's memory
+    ├── ExportError (RuntimeError)          a model could not be exported, or lost too much by it
     ├── EncoderClosedError (RuntimeError)   the model was released while work was waiting
     ├── CollectionError (ValueError)        a vector collection can't be used with this encoder
     │   └── FingerprintMismatchError        its vectors were made by another model or other settings
@@ -34,9 +36,11 @@ __all__ = [
     "CollectionError",
     "ConfigError",
     "DatasetError",
+    "DeviceMemoryError",
     "EmptyTextError",
     "EncoderClosedError",
     "EncodingError",
+    "ExportError",
     "FingerprintMismatchError",
     "InputError",
     "InvalidUnicodeError",
@@ -147,6 +151,17 @@ class MissingExtraError(KoE5Error, ImportError):
 
 class EncodingError(KoE5Error, RuntimeError):
     """The model returned something that is no embedding (NaN, infinity, a zero vector)."""
+
+
+class DeviceMemoryError(EncodingError, MemoryError):
+    """A batch does not fit into the device's memory.
+
+    The scheduler halves the batch and goes on; callers see this only for a single text.
+    """
+
+
+class ExportError(KoE5Error, RuntimeError):
+    """A model could not be exported, or its export is less faithful than asked."""
 
 
 class EncoderClosedError(KoE5Error, RuntimeError):

@@ -36,6 +36,7 @@ class EncoderFields(BaseModel):
     backend: BackendName = "auto"
     device: str | None = None
     precision: Precision | None = None
+    compile: bool = False
     max_seq_length: int | None = Field(
         default=None, validation_alias=AliasChoices("max_seq_length", "max_length")
     )
@@ -45,6 +46,8 @@ class EncoderFields(BaseModel):
     on_prefixed: OnPrefixed = "warn"
     on_truncation: OnTruncation = "warn"
     normalize_unicode: bool = True
+    embedding_cache: str | None = None
+    embedding_cache_size: int | None = None
     cache_folder: str | None = None
     local_files_only: bool = False
 

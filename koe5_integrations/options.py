@@ -19,8 +19,8 @@ __all__ = [
     "model_argument",
 ]
 
-BackendName: TypeAlias = Literal["auto", "torch", "static"]
-Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
+BackendName: TypeAlias = Literal["auto", "torch", "onnx", "openvino", "static"]
+Precision: TypeAlias = Literal["fp32", "bf16", "fp16", "int8"]
 OnPrefixed: TypeAlias = Literal["warn", "error", "keep"]
 OnTruncation: TypeAlias = Literal["warn", "error", "ignore"]
 
@@ -35,6 +35,7 @@ class EncoderOptions(TypedDict, total=False):
     backend: BackendName
     device: str | None
     precision: Precision | None
+    compile: bool
     max_seq_length: int | None
     truncate_dim: int | None
     batch_size: int | None
@@ -42,6 +43,8 @@ class EncoderOptions(TypedDict, total=False):
     on_prefixed: OnPrefixed
     on_truncation: OnTruncation
     normalize_unicode: bool
+    embedding_cache: str | None
+    embedding_cache_size: int | None
     cache_folder: str | None
     local_files_only: bool
 
@@ -75,7 +78,13 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "on_prefixed": get_args(OnPrefixed),
     "on_truncation": get_args(OnTruncation),
 }
-_POSITIVE = ("max_seq_length", "truncate_dim", "batch_size", "batch_tokens")
+_POSITIVE = (
+    "max_seq_length",
+    "truncate_dim",
+    "batch_size",
+    "batch_tokens",
+    "embedding_cache_size",
+)
 
 
 def check_options(options: Mapping[str, Any]) -> None:

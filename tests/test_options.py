@@ -26,9 +26,10 @@ VALID: dict[str, list[Any]] = {
     "profile": [None, "nlpai-lab/KoE5"],
     "query_prompt": [None, "", "query: "],
     "passage_prompt": [None, "", "passage: "],
-    "backend": ["auto", "torch", "static"],
+    "backend": ["auto", "torch", "onnx", "openvino", "static"],
     "device": [None, "cpu", "cuda:1"],
-    "precision": [None, "fp32", "bf16", "fp16"],
+    "precision": [None, "fp32", "bf16", "fp16", "int8"],
+    "compile": [True, False],
     "max_seq_length": [None, 1, 512],
     "truncate_dim": [None, 1, 256],
     "batch_size": [None, 1, 64],
@@ -36,6 +37,8 @@ VALID: dict[str, list[Any]] = {
     "on_prefixed": ["warn", "error", "keep"],
     "on_truncation": ["warn", "error", "ignore"],
     "normalize_unicode": [True, False],
+    "embedding_cache": [None, "vectors"],
+    "embedding_cache_size": [None, 1, 100_000],
     "cache_folder": [None, "cache"],
     "local_files_only": [True, False],
 }
@@ -45,9 +48,10 @@ INVALID: dict[str, tuple[Any, ...]] = {
     "profile": TEXT,
     "query_prompt": TEXT,
     "passage_prompt": TEXT,
-    "backend": (None, "onnx", "TORCH", 1, ["torch"]),
+    "backend": (None, "tensorrt", "TORCH", 1, ["torch"]),
     "device": TEXT,
-    "precision": ("float16", "int8", 16, {}),
+    "precision": ("float16", "int4", 16, {}),
+    "compile": FLAG,
     "max_seq_length": (*NUMBER, 0, -1),
     "truncate_dim": (*NUMBER, 0, -1),
     "batch_size": (*NUMBER, 0, -1),
@@ -55,6 +59,8 @@ INVALID: dict[str, tuple[Any, ...]] = {
     "on_prefixed": (None, "ignore", True),
     "on_truncation": (None, "keep", True),
     "normalize_unicode": FLAG,
+    "embedding_cache": TEXT,
+    "embedding_cache_size": (*NUMBER, 0, -1),
     "cache_folder": TEXT,
     "local_files_only": FLAG,
 }
@@ -91,8 +97,10 @@ def test_the_encoder_refuses_them_when_it_is_made(name: str) -> None:
 
 def test_says_what_would_be_right() -> None:
     """The message names the choices, the types or the range."""
-    with pytest.raises(ConfigError, match="must be one of 'auto', 'torch', 'static'"):
-        check_options({"backend": "onnx"})
+    with pytest.raises(
+        ConfigError, match="must be one of 'auto', 'torch', 'onnx', 'openvino', 'static'"
+    ):
+        check_options({"backend": "tensorrt"})
     with pytest.raises(ConfigError, match="'8' must be int or None"):
         check_options({"batch_size": "8"})
     with pytest.raises(ConfigError, match="must be at least 1"):

@@ -70,7 +70,7 @@ PassagePrompt: TypeAlias = Annotated[
     ),
 ]
 Backend: TypeAlias = Annotated[
-    Literal["auto", "torch", "static"] | None,
+    Literal["auto", "torch", "onnx", "openvino", "static"] | None,
     typer.Option(help="What runs the model.", show_default="auto", rich_help_panel=_PANEL),
 ]
 Device: TypeAlias = Annotated[
@@ -80,7 +80,7 @@ Device: TypeAlias = Annotated[
     ),
 ]
 Precision: TypeAlias = Annotated[
-    Literal["fp32", "bf16", "fp16"] | None,
+    Literal["fp32", "bf16", "fp16", "int8"] | None,
     typer.Option(
         help="Number format the model runs in.", show_default="fp32", rich_help_panel=_PANEL
     ),
