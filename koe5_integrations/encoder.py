@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
+import copy
 import os
+import threading
 from collections.abc import Iterable
-from concurrent.futures import Future
 from typing import Any
 
-import numpy as np
-from tqdm.auto import tqdm
-
+from koe5_integrations.backends.folder import ModelFolder
+from koe5_integrations.backends.pick import EngineChoice
+from koe5_integrations.caching.disk import check_folder
+from koe5_integrations.caching.shared import NO_CACHES, Caches, open_caches
+from koe5_integrations.embedding import Embedding, are_few
 from koe5_integrations.errors import ConfigError
 from koe5_integrations.fingerprint import Fingerprint
 from koe5_integrations.handle import ModelHandle
@@ -27,10 +29,10 @@ from koe5_integrations.options import (
 )
 from koe5_integrations.profiles import BUNDLED_MODEL, DEFAULT_MODEL, ModelProfile, profile_for
 from koe5_integrations.prompts import add_prompt
+from koe5_integrations.steps import Steps, run, run_async
 from koe5_integrations.text import check_texts
-from koe5_integrations.truncation import Truncation, account_for_truncation
+from koe5_integrations.truncation import Truncation
 from koe5_integrations.types import Role, Vectors
-from koe5_integrations.vectors import finish_vectors
 
 __all__ = ["KoE5Encoder"]
 
@@ -67,8 +69,11 @@ class KoE5Encoder:
             ``error`` before anything is embedded, or ``ignore``. Counted in :attr:`truncation` in
             any case.
         normalize_unicode: rewrite text to NFC.
-        embedding_cache: folder of a cache of embeddings that outlives the process.
-        embedding_cache_size: embeddings of so many texts are kept in memory, the last used ones.
+        embedding_cache: folder, on a local disk, where embeddings are kept for this and other
+            processes; what is computed is written there while a long call is still running, so that
+            an interrupted one goes on where it was.
+        embedding_cache_size: embeddings of so many texts are kept in memory, the last used ones,
+            for all encoders of the process with the same fingerprint.
         cache_folder: hub cache to use instead of the default one.
         local_files_only: never ask the hub.
 
@@ -122,7 +127,7 @@ class KoE5Encoder:
             cache_folder=_path_as_text(cache_folder),
             local_files_only=local_files_only,
         )
-        check_options(self._options)
+        _check(self._options)
         self._model, self._is_folder = model_argument(model)
         self._profile = profile_for(
             self._model,
@@ -135,9 +140,12 @@ class KoE5Encoder:
             check_truncate_dim(truncate_dim, self._profile, is_folder=self._is_folder)
         self._handle = ModelHandle(self._model, self._is_folder, self._profile, self._options)
         self._truncation = Truncation()
+        self._computed = 0
+        self._known: tuple[ModelFolder, Fingerprint] | None = None
+        self._opened: Caches | None = None
 
     def encode_queries(self, texts: Iterable[str], *, show_progress: bool = False) -> Vectors:
-        """Embed questions.
+        """Embed questions; equal ones are computed once, cached ones not at all.
 
         Args:
             texts: bare questions; the prefix is added here.
@@ -152,25 +160,26 @@ class KoE5Encoder:
                 before anything is.
             ModelLoadError: the model can't be had.
             MissingExtraError: its backend is not installed.
+            ConfigError: the options don't suit the model, or the cache's folder can't be used.
             EncodingError: the model returned something that is no embedding.
         """
-        return self._encode(texts, "query", show_progress)
+        return run(self._steps(texts, "query", show_progress))
 
     def encode_passages(self, texts: Iterable[str], *, show_progress: bool = False) -> Vectors:
         """Embed texts to be found. Arguments, result and errors as :meth:`encode_queries`."""
-        return self._encode(texts, "passage", show_progress)
+        return run(self._steps(texts, "passage", show_progress))
 
     async def aencode_queries(
         self, texts: Iterable[str], *, show_progress: bool = False
     ) -> Vectors:
         """Embed questions without blocking the event loop; as :meth:`encode_queries`."""
-        return await self._aencode(texts, "query", show_progress)
+        return await run_async(self._steps(texts, "query", show_progress))
 
     async def aencode_passages(
         self, texts: Iterable[str], *, show_progress: bool = False
     ) -> Vectors:
         """Embed texts to be found without blocking the event loop; as :meth:`encode_queries`."""
-        return await self._aencode(texts, "passage", show_progress)
+        return await run_async(self._steps(texts, "passage", show_progress))
 
     def count_tokens(self, texts: Iterable[str], role: Role) -> list[int]:
         """Count the tokens of each text, its prefix and the special tokens included, uncut.
@@ -222,18 +231,32 @@ class KoE5Encoder:
     def fingerprint(self) -> Fingerprint:
         """What tells these vectors from another encoder's. Reads a little of each model file."""
         folder = self._handle.folder
-        return Fingerprint(
-            model=self._model,
-            weights=folder.digest,
-            query_prompt=self._profile.query_prompt,
-            passage_prompt=self._profile.passage_prompt,
-            pooling=folder.pooling or self._profile.pooling or "mean",
-            normalize=self._handle.normalize,
-            max_seq_length=self._options["max_seq_length"] or folder.max_seq_length,
-            truncate_dim=self._options["truncate_dim"],
-            precision=self._options["precision"] or "fp32",
-            unicode="NFC" if self._options["normalize_unicode"] else "none",
-        )
+        if self._known is None or self._known[0] is not folder:
+            fingerprint = Fingerprint(
+                model=self._model,
+                weights=folder.digest,
+                query_prompt=self._profile.query_prompt,
+                passage_prompt=self._profile.passage_prompt,
+                pooling=folder.pooling or self._profile.pooling or "mean",
+                normalize=self._handle.normalize,
+                max_seq_length=self._options["max_seq_length"] or folder.max_seq_length,
+                truncate_dim=self._options["truncate_dim"],
+                precision=self._handle.precision,
+                unicode="NFC" if self._options["normalize_unicode"] else "none",
+            )
+            self._known = folder, fingerprint
+        return self._known[1]
+
+    @property
+    def engine(self) -> EngineChoice:
+        """What runs the model, where and why; the weights are not loaded for it.
+
+        Raises:
+            ConfigError: the options can't be combined, or not for this model.
+            MissingExtraError: the engine is not installed.
+            ModelLoadError: the model, or the export that the engine needs, can't be had.
+        """
+        return self._handle.engine
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -249,8 +272,36 @@ class KoE5Encoder:
 
     @property
     def truncation(self) -> Truncation:
-        """What this encoder has cut so far."""
+        """What this encoder has cut so far; equal and cached texts are counted each time."""
         return self._truncation
+
+    @property
+    def computed(self) -> int:
+        """How many texts have gone through the model so far: not the equal or cached ones."""
+        return self._computed
+
+    def with_cache(
+        self,
+        embedding_cache: str | os.PathLike[str] | None = None,
+        *,
+        embedding_cache_size: int | None = None,
+    ) -> KoE5Encoder:
+        """Return an encoder that differs only in its caches, and counts from 0.
+
+        Args:
+            embedding_cache: as the option; None for none.
+            embedding_cache_size: as the option; None for none.
+
+        Raises:
+            ConfigError: impossible values.
+        """
+        options = self._options.copy()
+        options["embedding_cache"] = _path_as_text(embedding_cache)
+        options["embedding_cache_size"] = embedding_cache_size
+        _check(options)
+        other = copy.copy(self)
+        other._options = options
+        return other
 
     def config(self) -> dict[str, Any]:
         """Return the arguments that rebuild this encoder, as JSON types, defaults left out."""
@@ -270,69 +321,54 @@ class KoE5Encoder:
         return hash(repr(self))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle the settings; whoever unpickles them loads the model anew."""
-        return self.__dict__ | {"_truncation": Truncation()}
+        """Pickle the settings; whoever unpickles them loads the model anew and counts from 0."""
+        new = {"_truncation": Truncation(), "_computed": 0, "_known": None, "_opened": None}
+        return self.__dict__ | new
 
-    def _encode(self, texts: Iterable[str], role: Role, show_progress: bool) -> Vectors:
-        future = self._submit(texts, role, show_progress)
-        try:
-            return future.result()
-        except BaseException:
-            # Ctrl-C included: nobody will read the rest.
-            future.cancel()
-            raise
-
-    async def _aencode(self, texts: Iterable[str], role: Role, show_progress: bool) -> Vectors:
-        # Loading, checking and tokenising take a thread for as long as they run; waiting for the
-        # worker takes none.
-        submission = asyncio.ensure_future(
-            asyncio.to_thread(self._submit, texts, role, show_progress)
+    def _steps(self, texts: Iterable[str], role: Role, show_progress: bool) -> Steps[Vectors]:
+        in_memory = self._opened is not None and self._opened.memory is not None
+        if not in_memory or not are_few(texts):
+            yield None
+        call = Embedding(
+            role,
+            lambda: self.dim,
+            profile=self._profile,
+            options=self._options,
+            handle=self._handle,
+            open_caches=self._caches,
         )
-        try:
-            future = await asyncio.shield(submission)
-        except asyncio.CancelledError:
-            submission.add_done_callback(_cancel_submitted)
-            raise
-        return await asyncio.wrap_future(future)
+        vectors = yield from call.steps(texts, show_progress)
+        with _counting:
+            self._truncation += call.truncation
+            self._computed += call.computed
+        return vectors
 
-    def _submit(self, texts: Iterable[str], role: Role, show_progress: bool) -> Future[Vectors]:
-        """Check, prefix and tokenise texts, and queue them for the worker."""
-        checked = check_texts(texts, normalize_unicode=self._options["normalize_unicode"])
-        if not checked:
-            done: Future[Vectors] = Future()
-            done.set_result(np.empty((0, self.dim), dtype=np.float32))
-            return done
-        prompted = add_prompt(checked, self._profile, role, self._options["on_prefixed"])
-        worker = self._handle.worker()
-        tokens = worker.backend.tokenize(prompted)
-        cut = account_for_truncation(tokens, checked, self._options["on_truncation"])
-        bar = tqdm(
-            total=len(tokens), desc=f"embedding {role}", unit="text", disable=not show_progress
-        )
-
-        def finish(vectors: Vectors) -> Vectors:
-            # Runs in the one worker thread, so that the count needs no lock.
-            self._truncation += cut
-            return finish_vectors(
-                vectors,
-                truncate_dim=self._options["truncate_dim"],
-                normalize=self._handle.normalize,
-            )
-
-        future = worker.submit(
-            tokens,
-            finish=finish,
-            progress=bar.update,
-            batch_tokens=self._options["batch_tokens"],
-            batch_size=self._options["batch_size"],
-        )
-        future.add_done_callback(lambda _: bar.close())
-        return future
+    def _caches(self) -> Caches:
+        size, folder = self._options["embedding_cache_size"], self._options["embedding_cache"]
+        if size is None and folder is None:
+            return NO_CACHES
+        fingerprint = self.fingerprint.digest
+        if self._opened is None or self._opened.fingerprint != fingerprint:
+            self._opened = open_caches(fingerprint, size=size, folder=folder)
+        return self._opened
 
 
-def _cancel_submitted(submission: asyncio.Future[Future[Vectors]]) -> None:
-    if not submission.cancelled() and submission.exception() is None:
-        submission.result().cancel()
+_counting = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _counting
+    _counting = threading.Lock()  # another thread may have held it
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which can't fork
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _check(options: EncoderOptions) -> None:
+    check_options(options)
+    if options["embedding_cache"] is not None:
+        check_folder(options["embedding_cache"])
 
 
 def _path_as_text(path: str | os.PathLike[str] | None) -> str | None:

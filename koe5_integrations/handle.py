@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from koe5_integrations.backends import Backend, Tokens
 from koe5_integrations.backends.folder import ModelFolder
 from koe5_integrations.backends.hub import find_model
 from koe5_integrations.backends.load import load_backend
+from koe5_integrations.backends.pick import EngineChoice, pick
 from koe5_integrations.backends.tokenizer import TextTokenizer
 from koe5_integrations.errors import ConfigError, ModelLoadError
 from koe5_integrations.options import EncoderOptions
@@ -15,6 +17,8 @@ from koe5_integrations.profiles import ModelProfile
 from koe5_integrations.scheduling import Worker, shared_worker
 
 __all__ = ["ModelHandle"]
+
+_logger = logging.getLogger("koe5_integrations")
 
 
 class ModelHandle:
@@ -36,10 +40,12 @@ class ModelHandle:
         self._options = options
         self._folder: ModelFolder | None = None
         self._worker: Worker | None = None
+        self._engine: EngineChoice | None = None
+        self._state: tuple[object, ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the settings alone."""
-        return self.__dict__ | {"_folder": None, "_worker": None}
+        return self.__dict__ | {"_folder": None, "_worker": None, "_engine": None}
 
     @property
     def folder(self) -> ModelFolder:
@@ -61,7 +67,7 @@ class ModelHandle:
                 local_files_only=options["local_files_only"],
             )
             self._check(folder)
-            self._folder = folder
+            self._folder, self._state = folder, folder.state
         return self._folder
 
     def _check(self, folder: ModelFolder) -> None:
@@ -102,6 +108,34 @@ class ModelHandle:
             return self._worker.backend.tokenize(texts)
         return TextTokenizer.from_folder(self.folder, None)(texts)
 
+    @property
+    def engine(self) -> EngineChoice:
+        """What runs the model, or would if it were loaded now.
+
+        Raises:
+            ConfigError: the options can't be combined, or not for this model.
+            MissingExtraError: the backend is not installed.
+            ModelLoadError: the model or the export that the backend needs can't be had.
+        """
+        if self._worker is not None and self._worker.alive and self._engine is not None:
+            return self._engine
+        options = self._options
+        return pick(
+            self.folder,
+            backend=options["backend"],
+            device=options["device"],
+            precision=options["precision"],
+            compile=options["compile"],
+            name=self._model,
+        )
+
+    @property
+    def precision(self) -> str:
+        """Number format of the vectors' making; that of int8 with the engine, for each differs."""
+        export = self.folder.export
+        precision = self._options["precision"] or (export.precision if export else "fp32")
+        return precision if precision != "int8" else f"int8-{self.engine.backend}"
+
     def worker(self) -> Worker:
         """Return the process's worker for this model, loading it on first use.
 
@@ -111,23 +145,29 @@ class ModelHandle:
             ModelLoadError: the model can't be had or loaded.
         """
         if self._worker is None or not self._worker.alive:
-            if self._worker is not None:
+            if self._worker is not None or self.folder.state != self._state:
                 self._folder = None  # released, forked or written again since it was read
-            folder, options, pooling = self.folder, self._options, self._profile.pooling
-            precision = options["precision"] or "fp32"
-            max_seq_length = options["max_seq_length"] or folder.max_seq_length
+            folder, pooling = self.folder, self._profile.pooling
+            max_seq_length = self._options["max_seq_length"] or folder.max_seq_length
+            compile = self._options["compile"]
+            engine = self.engine
 
-            def load(forked: bool) -> Backend:
-                return load_backend(
-                    folder,
-                    backend=options["backend"],
-                    device=options["device"],
-                    precision=precision,
-                    max_seq_length=max_seq_length,
-                    pooling=pooling,
-                    forked=forked,
-                )
+            def load(forked: bool) -> list[Backend]:
+                _logger.info("%s: %s", self._model, engine)
+                return [
+                    load_backend(
+                        folder,
+                        engine,
+                        device=device,
+                        max_seq_length=max_seq_length,
+                        pooling=pooling,
+                        compile=compile,
+                        forked=forked,
+                    )
+                    for device in engine.devices
+                ]
 
-            asked = (options["backend"], options["device"], precision, max_seq_length, pooling)
-            self._worker = shared_worker((folder.path, *asked), folder.state, load)
+            key = (folder.path, engine, max_seq_length, pooling, compile)
+            self._worker = shared_worker(key, (folder.state, engine.state), load)
+            self._engine = engine
         return self._worker

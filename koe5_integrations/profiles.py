@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 from koe5_integrations.errors import ConfigError, UnknownModelError
+from koe5_integrations.exports import Export
 from koe5_integrations.types import Role
 
 __all__ = ["BUNDLED_MODEL", "DEFAULT_MODEL", "PROFILES", "ModelProfile", "profile_for"]
@@ -68,12 +70,14 @@ def profile_for(
 ) -> ModelProfile:
     """Return the profile a model is used with.
 
-    A known name has its own. A folder is used as KoE5 is, unless a profile is named. Prompts given
-    explicitly replace the profile's; given both, they also make an unknown model usable.
+    A known name has its own. A folder that ``koe5 export`` wrote says how it is used; another is
+    used as KoE5 is, unless a profile is named. Prompts given explicitly replace the profile's;
+    given both, they also make an unknown model usable.
 
     Raises:
         UnknownModelError: an unknown hub name without a profile and without both prompts.
         ConfigError: ``profile`` names none of the table.
+        ModelLoadError: the folder is a damaged export.
     """
     both_prompts = query_prompt is not None and passage_prompt is not None
     if profile is not None:
@@ -85,6 +89,13 @@ def profile_for(
         found = PROFILES[profile]
     elif model in PROFILES:
         found = PROFILES[model]
+    elif is_folder and (export := Export.read(Path(model))) is not None:
+        found = replace(
+            PROFILES.get(export.model) or ModelProfile(export.model, "", ""),
+            query_prompt=export.query_prompt,
+            passage_prompt=export.passage_prompt,
+            normalize=export.normalize,
+        )
     elif both_prompts:
         found = ModelProfile(name=model, query_prompt="", passage_prompt="")
     elif is_folder:

@@ -3,50 +3,80 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
-import queue
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
+from typing import NamedTuple
 
 from koe5_integrations.backends import Backend, Tokens
-from koe5_integrations.errors import EncoderClosedError
-from koe5_integrations.passes import Job, Share, Waiting
+from koe5_integrations.desk import RELEASED, Desk
+from koe5_integrations.errors import DeviceMemoryError, EncoderClosedError
+from koe5_integrations.passes import Job, Positions, Share, halve
 from koe5_integrations.types import Vectors
 
-__all__ = ["Worker", "release_models", "shared_worker"]
+__all__ = ["Queued", "Worker", "release_models", "shared_worker"]
+
+_log = logging.getLogger("koe5_integrations")
+
+
+class Queued(NamedTuple):
+    """Work given to a worker."""
+
+    room: Future[None]
+    """Done when it has been taken in: time to give the worker more."""
+
+    vectors: Future[Vectors]
+    """The result; cancelling it stops the work at the next batch."""
 
 
 class Worker:
-    """A thread that owns a loaded model and runs the work given to it.
+    """Threads that own a loaded model, one to each of its replicas, and run the work given to it.
 
     What waits at the same time and is short goes through the model together, and before the next
     batch of anything long: see :class:`~koe5_integrations.passes.Waiting`.
 
     Args:
-        backend: the loaded model.
+        backends: the loaded model, at least once: on several devices, each takes the next pass when
+            it has done one.
     """
 
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
+    def __init__(self, backends: Sequence[Backend]) -> None:
+        self._backend: Backend | None = backends[0]
+        self._batch_tokens = backends[0].batch_tokens
+        self._desk = Desk(backends[0].pass_tokens, len(backends))
         self._pid = os.getpid()
-        # A daemon, so that interpreter exit doesn't wait for a queue of work nobody will read; the
-        # atexit hook below lets the pass that is running end first.
-        # It doesn't know its worker, so that one nobody holds any more ends and frees its model.
-        self._thread = threading.Thread(
-            target=_run, args=(self._jobs, backend, self._stop), name="koe5-worker", daemon=True
-        )
-        self._thread.start()
-        weakref.finalize(self, self._jobs.put, None).atexit = False
+        # Daemons, so that interpreter exit doesn't wait for a queue of work nobody will read; the
+        # atexit hook below lets the passes that are running end first.
+        # They don't know their worker, so that one nobody holds any more ends and frees its model.
+        self._threads = [
+            threading.Thread(
+                target=_run, args=(backend, self._desk), name="koe5-worker", daemon=True
+            )
+            for backend in backends
+        ]
+        for thread in self._threads:
+            thread.start()
+        weakref.finalize(self, self._desk.end).atexit = False
 
     @property
     def alive(self) -> bool:
         """Whether work can be given to it: neither ended nor inherited through a fork."""
-        return not self._stop.is_set() and self._pid == os.getpid()
+        return not self._desk.closed and self._pid == os.getpid()
+
+    @property
+    def backend(self) -> Backend:
+        """The model's first replica.
+
+        Raises:
+            EncoderClosedError: the worker was closed.
+        """
+        backend = self._backend
+        if backend is None:
+            raise EncoderClosedError(RELEASED)
+        return backend
 
     def submit(
         self,
@@ -56,88 +86,117 @@ class Worker:
         progress: Callable[[int], None] | None = None,
         batch_tokens: int | None = None,
         batch_size: int | None = None,
+        positions: Sequence[int] | Positions | None = None,
     ) -> Future[Vectors]:
-        """Queue texts for embedding; cancelling the future stops them at the next batch.
+        """Queue texts for embedding, waiting for room; arguments and errors as :meth:`enqueue`."""
+        queued = self.enqueue(
+            tokens,
+            finish=finish,
+            progress=progress,
+            batch_tokens=batch_tokens,
+            batch_size=batch_size,
+            positions=positions,
+        )
+        # Its own threads are what makes room: they never wait for it.
+        if threading.current_thread() not in self._threads:
+            try:
+                queued.room.result()
+            except BaseException:
+                queued.vectors.cancel()  # Ctrl-C included: nobody will ask for them
+                raise
+        return queued.vectors
+
+    def enqueue(
+        self,
+        tokens: Sequence[Tokens],
+        *,
+        finish: Callable[[Vectors], Vectors],
+        progress: Callable[[int], None] | None = None,
+        batch_tokens: int | None = None,
+        batch_size: int | None = None,
+        positions: Sequence[int] | Positions | None = None,
+    ) -> Queued:
+        """Queue texts for embedding without waiting, and say when there is room for more.
+
+        Room is for :data:`~koe5_integrations.passes.MOST_WAITING` texts; what comes when it is full
+        stands in line. Long and short work have each their own room and line, so that no question
+        waits for bulk.
 
         Args:
             tokens: at least one text.
-            finish: applied to the raw vectors, shape (n, dim) in the order of ``tokens``, in the
-                worker.
-            progress: called in the worker with the number of texts done since the last call.
+            finish: applied to the raw vectors, shape (n, dim) in the order of ``tokens``, in one of
+                the worker's threads; for different calls perhaps in several at once.
+            progress: called likewise, with the number of texts done since the last call.
             batch_tokens: most tokens in a pass; None is the backend's own choice.
             batch_size: most texts in a pass.
+            positions: of the texts in the caller's list, if it is another: for errors.
 
         Raises:
-            EncoderClosedError: the worker was closed.
+            EncoderClosedError: the worker was closed; if that comes later, both futures raise it.
         """
-        job = Job(tokens, batch_tokens or self.backend.batch_tokens, batch_size, finish, progress)
-        with self._lock:
-            if self._stop.is_set():
-                raise EncoderClosedError(
-                    "the model was released; call the encoder again to reload it"
-                )
-            self._jobs.put(job)
-        return job.future
+        if not self.alive:
+            raise EncoderClosedError(RELEASED)
+        batch_tokens = batch_tokens or self._batch_tokens
+        job = Job(tokens, batch_tokens, batch_size, finish, progress, positions)
+        return Queued(self._desk.put(job), job.future)
 
     def close(self) -> None:
-        """End after the pass that is running; work still queued fails with EncoderClosedError."""
-        with self._lock:
-            if self._stop.is_set():
-                return
-            self._stop.set()
-            self._jobs.put(None)
-        if self._pid == os.getpid() and threading.current_thread() is not self._thread:
-            self._thread.join()
+        """End after the passes that are running; the rest fails with EncoderClosedError.
 
-
-def _run(jobs: queue.SimpleQueue[Job | None], backend: Backend, stop: threading.Event) -> None:
-    """Run passes until None comes, then what is left, or fail it if the worker is to stop."""
-    waiting = Waiting()
-    ending = False
-    while waiting or not ending:
-        ending |= _take_in(jobs, waiting, block=not waiting)
-        if stop.is_set():
-            for job in waiting.clear():
-                job.fail(EncoderClosedError("the model was released before this work was done"))
-            continue
-        # Held by no name here: the last caller's texts and vectors must not stay alive while the
-        # next is waited for.
-        _run_pass(waiting.next_pass(), backend)
-
-
-def _take_in(jobs: queue.SimpleQueue[Job | None], waiting: Waiting, *, block: bool) -> bool:
-    """Take in all that has come, waiting for the first if asked; return whether None was there."""
-    ended = False
-    while True:
-        try:
-            job = jobs.get(block=block)
-        except queue.Empty:
-            return ended
-        block = False
-        if job is None:
-            ended = True
-        else:
-            waiting.add(job)
-
-
-def _run_pass(shares: list[Share], backend: Backend) -> None:
-    """Run shares of jobs through the model together; none if all that waited was cancelled."""
-    if not shares:
-        return
-    try:
-        vectors = backend.forward([job.tokens[i] for job, batch in shares for i in batch])
-    except BaseException as error:
-        if len(shares) == 1:
-            shares[0].job.fail(error)
+        The model is let go, also by who still holds this worker.
+        """
+        if not self.alive:
             return
-        # One text of several callers' may be at fault: only its own caller is to know.
-        for share in shares:
-            _run_pass([share], backend)
-        return
-    start = 0
-    for job, batch in shares:
-        job.store(batch, vectors[start : start + len(batch)])
-        start += len(batch)
+        self._backend = None
+        self._desk.close()
+        if threading.current_thread() not in self._threads:
+            for thread in self._threads:
+                thread.join()
+
+
+def _run(backend: Backend, desk: Desk) -> None:
+    """Run passes until told to end."""
+    while desk.wait_for_work():
+        # The shares are held by no name here: the last caller's texts and vectors must not stay
+        # alive while the next is waited for.
+        while _run_pass(desk.next_pass(), backend, desk):
+            pass
+
+
+def _run_pass(shares: Sequence[Share], backend: Backend, desk: Desk) -> bool:
+    """Run shares of jobs through the model together; return whether there were any.
+
+    A pass that fails is run again in halves, until what fails is one text: with less at once it may
+    fit into memory, and one text's fault is its own caller's alone.
+    """
+    wanted = [share for share in shares if not share.job.over]
+    texts = [job.tokens[i] for job, batch in wanted for i in batch]
+    if not texts:
+        return bool(shares)
+    try:
+        vectors = backend.forward(texts)
+    except BaseException as error:
+        if len(texts) == 1:
+            ((job, batch),) = wanted
+            job.fail(error, int(batch[0]))
+            return True
+        tokens = len(texts) * max(share.longest for share in wanted)
+        if isinstance(error, DeviceMemoryError):
+            desk.lower(tokens // 2)
+        _log.warning(
+            "a pass of %d texts, %d tokens with padding, failed and is run again in halves: %s",
+            *(len(texts), tokens, error),
+        )
+    else:
+        start = 0
+        for job, batch in wanted:
+            job.store(batch, vectors[start : start + len(batch)])
+            start += len(batch)
+        return True
+    # Not while the error is handled: it keeps what the failed pass has put into memory.
+    for half in halve(wanted):
+        _run_pass(half, backend, desk)
+    return True
 
 
 # The models this process has loaded, by what was asked for, with the state of the files then.
@@ -146,14 +205,16 @@ _lock = threading.Lock()
 _forked = False
 
 
-def shared_worker(key: Hashable, state: Hashable, load: Callable[[bool], Backend]) -> Worker:
+def shared_worker(
+    key: Hashable, state: Hashable, load: Callable[[bool], Sequence[Backend]]
+) -> Worker:
     """Return the process's worker for a model, loading it on first use and when its files change.
 
     Args:
         key: what tells this loaded model from every other.
         state: of its files. One loaded from another state lives on with the encoders that use it.
-        load: called with whether this process was forked; may take long. Callers for any model wait
-            meanwhile.
+        load: called with whether this process was forked, and returns the model's replicas; may
+            take long. Callers for any model wait meanwhile.
     """
     with _lock:
         loaded_from, worker = _workers.get(key, (None, None))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from koe5_integrations.backends import Tokens
+import numpy as np
+import numpy.typing as npt
+
 from koe5_integrations.errors import TruncationError, TruncationWarning
 from koe5_integrations.options import OnTruncation
 from koe5_integrations.text import describe_positions
@@ -32,32 +34,41 @@ class Truncation:
 
 
 def account_for_truncation(
-    tokens: Sequence[Tokens], texts: Sequence[str], on_truncation: OnTruncation
+    read: npt.NDArray[np.int64],
+    uncut: npt.NDArray[np.int64],
+    texts: Sequence[str],
+    on_truncation: OnTruncation,
 ) -> Truncation:
     """Count what was cut from these texts, and ``warn``, raise an ``error`` or ``ignore`` it.
+
+    Args:
+        read: tokens of each text that the model reads, shape (n,).
+        uncut: tokens of each whole text, shape (n,).
+        texts: as the caller gave them; equal ones are counted each.
+        on_truncation: what to do.
 
     Raises:
         TruncationError: naming the first text that was cut.
     """
-    cut = [i for i, t in enumerate(tokens) if t.uncut > len(t.ids)]
+    cut = np.flatnonzero(uncut > read).tolist()
     if not cut:
         return Truncation()
-    limit = len(tokens[cut[0]].ids)
+    limit = read[cut[0]]
     if on_truncation == "error":
         raise TruncationError(
-            f"has {tokens[cut[0]].uncut} tokens with its prefix, and the model reads {limit}: "
+            f"has {uncut[cut[0]]} tokens with its prefix, and the model reads {limit}: "
             "split it into shorter passages (or choose on_truncation='warn')",
             position=cut[0],
             value=texts[cut[0]],
         )
-    counted = Truncation(len(cut), sum(tokens[i].uncut - len(tokens[i].ids) for i in cut))
+    counted = Truncation(len(cut), int((uncut - read).sum()))
     if on_truncation == "warn":
         warn(
             TruncationWarning(
-                f"{counted.texts} of {len(tokens)} texts (positions {describe_positions(cut)}) are "
+                f"{counted.texts} of {len(texts)} texts (positions {describe_positions(cut)}) are "
                 f"longer than the {limit} tokens the model reads: {counted.tokens} of "
-                f"{sum(t.uncut for t in tokens)} tokens are not embedded. Split them into shorter "
-                "passages, or choose on_truncation='error' or 'ignore'"
+                f"{uncut.sum()} tokens are not embedded. Split them into shorter passages, or "
+                "choose on_truncation='error' or 'ignore'"
             )
         )
     return counted

@@ -84,9 +84,9 @@ def loads(fresh_models: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     load = koe5_integrations.handle.load_backend
 
-    def counted(folder: Any, **options: Any) -> Any:
+    def counted(folder: Any, *args: Any, **options: Any) -> Any:
         seen.append(str(folder.path))
-        return load(folder, **options)
+        return load(folder, *args, **options)
 
     monkeypatch.setattr(koe5_integrations.handle, "load_backend", counted)
     return seen
@@ -289,6 +289,19 @@ def test_more_than_the_model_has_is_refused(
         encoder.encode_queries(["가"])
 
 
+def test_equal_texts_are_embedded_once(static_model: Path, passes: list[int]) -> None:
+    """Equal texts of a call, equal after NFC too, go through the model once."""
+    encoder = KoE5Encoder(static_model)
+    texts = ["헌법", unicodedata.normalize("NFD", "헌법"), "서울", "헌법"]
+    vectors = encoder.encode_passages(texts)
+    assert passes == [2]
+    assert encoder.computed == 2
+    np.testing.assert_array_equal(vectors, vectors[[0, 0, 2, 0]])
+    assert not np.allclose(vectors[0], vectors[2])
+    vectors[0] = 0
+    assert vectors[3].any()
+
+
 # Checks before any work
 
 
@@ -306,6 +319,13 @@ def test_a_bad_text_is_found_before_anything_is_loaded(
         encode([*TEXTS, bad], *role)
     assert caught.value.position == len(TEXTS)  # type: ignore[attr-defined]
     assert loads == []
+
+
+def test_a_bad_text_is_found_before_the_model_is_looked_for(tmp_path: Path) -> None:
+    """A model that can't be had is no reason to hide what is wrong with the text."""
+    encoder = KoE5Encoder("me/tuned", profile="nlpai-lab/KoE5", cache_folder=tmp_path)
+    with pytest.raises(EmptyTextError):
+        encoder.encode_queries([""])
 
 
 async def test_the_async_twins_raise_the_same(static_model: Path) -> None:
@@ -337,14 +357,14 @@ def test_prefixed_text_is_refused_before_anything_is_embedded(
 
 
 def test_kept_prefixes_are_not_added_again(static_model: Path, passes: list[int]) -> None:
-    """With on_prefixed="keep" bare and prefixed texts give one vector; the other role's raises."""
+    """With on_prefixed="keep" bare and prefixed texts are one text; the other role's raises."""
     encoder = KoE5Encoder(static_model, on_prefixed="keep")
     vectors = encoder.encode_queries(["헌법", "query: 헌법"])
     np.testing.assert_array_equal(vectors[0], vectors[1])
-    assert passes == [2]
+    assert passes == [1]
     with pytest.raises(PrefixedTextError, match="other role"):
         encoder.encode_queries(["헌법", "passage: 헌법"])
-    assert passes == [2]
+    assert passes == [1]
 
 
 def test_cut_text_is_named_in_a_warning_and_counted(xlm_roberta: Path) -> None:
@@ -413,6 +433,28 @@ def test_a_vector_that_is_not_finite_is_an_error(
     expected = rf"NaN or infinity for texts\[{counts.index(shortest)}\]"
     with pytest.raises(EncodingError, match=expected):
         encoder.encode_queries(TEXTS)
+
+
+def test_errors_name_the_callers_position_among_equal_texts(
+    static_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text behind repeated ones is found at its place in the caller's list."""
+    encoder = KoE5Encoder(static_model, max_seq_length=30, on_truncation="error")
+    repeated = ["헌법", "헌법", "서울", "서울"]
+    with pytest.raises(TruncationError) as cut:
+        encoder.encode_passages([*repeated, TEXTS[-1], TEXTS[-1]])
+    assert cut.value.position == 4
+    forward = StaticBackend.forward
+
+    def spoil(self: StaticBackend, batch: Sequence[Tokens]) -> Vectors:
+        vectors = forward(self, batch)
+        longest = max(len(text.ids) for text in batch)
+        vectors[[len(text.ids) == longest for text in batch]] = np.nan
+        return vectors
+
+    monkeypatch.setattr(StaticBackend, "forward", spoil)
+    with pytest.raises(EncodingError, match=r"texts\[4\]"):
+        encoder.encode_passages([*repeated, TEXTS[0]])
 
 
 @pytest.mark.filterwarnings("default::koe5_integrations.errors.KoE5Warning")
@@ -517,6 +559,7 @@ def test_a_borrowed_profile_says_nothing_of_size_or_commit(tmp_path: Path) -> No
         {"profile": STS, "on_prefixed": "keep", "on_truncation": "error"},
         {"max_seq_length": 32, "batch_size": 4, "batch_tokens": 128, "normalize_unicode": False},
         {"backend": "torch", "revision": "main", "cache_folder": "c", "local_files_only": True},
+        {"embedding_cache": "e", "embedding_cache_size": 9, "compile": True},
     ],
     ids=str,
 )
@@ -841,6 +884,8 @@ def test_progress_is_drawn_on_stderr_if_asked(
     assert drawn.endswith("\n")
     asyncio.run(encoder.aencode_queries(numbered(3), show_progress=True))
     assert "3/3" in stderr_only()
+    encoder.encode_passages(numbered(3) * 2, show_progress=True)
+    assert "6/6" in stderr_only()
 
 
 def test_models_released_in_between_are_loaded_again(loads: list[str], static_model: Path) -> None:

@@ -125,7 +125,7 @@ def test_progress_is_drawn_when_asked_for(
         ({"batch_size": "4"}, "batch_size='4': .*integer"),
         ({"truncate_dim": True}, "truncate_dim=True: .*integer"),
         ({"device": 3}, "device=3: .*string"),
-        ({"precision": "int8"}, "precision='int8': .*'fp32', 'bf16' or 'fp16'"),
+        ({"precision": "int4"}, "precision='int4': .*'fp32', 'bf16', 'fp16' or 'int8'"),
         ({"profile": "koe5"}, "profile='koe5' is not in the table"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -45,6 +45,13 @@ def test_names_the_first_row_that_is_not_finite(bad: float, normalize: bool) -> 
         finish_vectors(vectors, truncate_dim=None, normalize=normalize)
 
 
+def test_names_the_callers_position() -> None:
+    """Rows of another order, as of a job in parts, are reported where the caller has them."""
+    vectors = rows([1, 0], [np.nan, 1], [0, 0], [0, 1])
+    with pytest.raises(EncodingError, match=r"a zero vector for texts\[3\]"):
+        finish_vectors(vectors, truncate_dim=None, normalize=True, positions=np.array([0, 9, 3, 1]))
+
+
 def test_refuses_a_zero_vector_that_should_have_a_direction() -> None:
     """A zero vector can't be scaled to unit length."""
     with pytest.raises(EncodingError, match=r"a zero vector for texts\[1\]"):

@@ -33,8 +33,17 @@ class Backend(Protocol):
     batch_tokens: int
     """How many tokens, padding included, this engine and device like to see in one pass."""
 
+    pass_tokens: int
+    """What a pass costs before its first token (reading the weights, starting the kernels), as the
+    number of tokens that take as long in a large pass; ``batch_tokens`` if texts are not padded."""
+
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         """Return each text's tokens, in order."""
 
     def forward(self, batch: Sequence[Tokens]) -> Vectors:
-        """Return raw vectors, shape (len(batch), dim), neither normalised nor checked."""
+        """Return raw vectors, shape (len(batch), dim), neither normalised nor checked.
+
+        Raises:
+            DeviceMemoryError: so much at once does not fit into the device's memory; it is called
+                again with less.
+        """

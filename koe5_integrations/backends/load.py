@@ -1,10 +1,10 @@
-"""Picks the backend a model folder runs on and loads it."""
+"""Loads a model into the engine that was picked for it."""
 
 from __future__ import annotations
 
 from koe5_integrations.backends import Backend
 from koe5_integrations.backends.folder import ModelFolder
-from koe5_integrations.errors import ConfigError
+from koe5_integrations.backends.pick import EngineChoice
 from koe5_integrations.profiles import Pooling
 
 __all__ = ["load_backend"]
@@ -12,53 +12,57 @@ __all__ = ["load_backend"]
 
 def load_backend(
     folder: ModelFolder,
+    choice: EngineChoice,
     *,
-    backend: str,
-    device: str | None,
-    precision: str,
+    device: str,
     max_seq_length: int | None,
     pooling: Pooling | None,
+    compile: bool,
     forked: bool,
 ) -> Backend:
-    """Load a model.
+    """Load a model on one of the devices chosen.
 
     Args:
         folder: where it is.
-        backend: ``torch``, ``static``, or ``auto`` by the folder's kind.
-        device: for torch; None takes the best there is.
-        precision: number format of the weights.
+        choice: what runs it.
+        device: one of ``choice.devices``.
         max_seq_length: tokens read of each text.
         pooling: used if the folder doesn't say.
+        compile: let torch compile it.
         forked: this process was forked from one that may have used the model.
 
     Raises:
-        ConfigError: the backend can't run this kind of model, or not on this device or precision.
+        ConfigError: the device does not exist here.
         MissingExtraError: the backend is not installed.
         ModelLoadError: the folder can't be loaded.
     """
-    picked = backend if backend != "auto" else "static" if folder.kind == "static" else "torch"
-    if (picked == "static") != (folder.kind == "static"):
-        right = "static" if folder.kind == "static" else "torch"
-        raise ConfigError(
-            f"backend={backend!r} can't run {folder.path}, a {folder.kind} model: "
-            f"use backend={right!r}"
-        )
-    if picked == "static":
-        if device not in (None, "cpu") or precision != "fp32":
-            raise ConfigError(
-                f"device={device!r}, precision={precision!r}: static embeddings run on the CPU in "
-                "fp32"
-            )
+    # Each engine is imported where it is used: none of the others need be installed.
+    if choice.backend == "static":
         from koe5_integrations.backends.static import StaticBackend
 
         return StaticBackend(folder, max_seq_length)
-    from koe5_integrations.backends.torch import TorchBackend
+    if choice.graph is None:
+        from koe5_integrations.backends.torch import TorchBackend
 
-    return TorchBackend(
+        return TorchBackend(
+            folder,
+            device=device,
+            precision=choice.precision,
+            max_seq_length=max_seq_length,
+            pooling=pooling,
+            single_thread=forked,
+            compile=compile,
+        )
+    if choice.backend == "onnx":
+        from koe5_integrations.backends.onnx import OnnxBackend
+
+        return OnnxBackend(folder, choice.graph, max_seq_length=max_seq_length, pooling=pooling)
+    from koe5_integrations.backends.openvino import OpenVinoBackend
+
+    return OpenVinoBackend(
         folder,
-        device=device,
-        precision=precision,
+        choice.graph,
+        precision=choice.precision,
         max_seq_length=max_seq_length,
         pooling=pooling,
-        single_thread=forked,
     )

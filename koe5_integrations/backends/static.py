@@ -25,6 +25,8 @@ class StaticBackend:
 
     # The gathered token vectors of a pass stay within a few MiB, near the processor.
     batch_tokens = 8192
+    # Texts of any lengths go together: nothing is padded.
+    pass_tokens = batch_tokens
 
     def __init__(self, folder: ModelFolder, max_seq_length: int | None = None) -> None:
         with safe_open(folder.files("model.safetensors")[0], framework="numpy") as weights:

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from koe5_integrations import __version__
-from koe5_integrations.cli import embed, evaluate, models, search
+from koe5_integrations.cli import bench, embed, evaluate, export, models, search
 from koe5_integrations.cli.exits import CleanExits
 
 __all__ = ["app", "main"]
@@ -38,6 +38,8 @@ app.command("models")(models.show_models)
 app.command("embed")(embed.embed_texts)
 app.command("search")(search.search_collection)
 app.command("evaluate", epilog=evaluate.EXIT_CODES)(evaluate.evaluate_retrieval)
+app.command("export")(export.export_model)
+app.command("bench", epilog=bench.EXIT_CODES)(bench.bench_model)
 
 
 def _print_version(wanted: bool) -> None:

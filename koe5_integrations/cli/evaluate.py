@@ -61,7 +61,9 @@ def evaluate_retrieval(
         typer.Option(
             help="What to measure: bm25:bigram, bm25:whitespace, bm25:char, bm25:kiwi, "
             "dense:MODEL, chroma:MODEL, hybrid:SPEC+SPEC, or python:module:attribute for a "
-            "LangChain or LlamaIndex retriever of your own. Give it again for another.",
+            "LangChain or LlamaIndex retriever of your own. dense:MODEL@256 cuts vectors, @int8, "
+            "@binary, @binary-int8, @binary-float and @hamming compress them, @256@int8 does both. "
+            "Give it again for another.",
             show_default=False,
         ),
     ] = None,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from koe5_integrations.evaluation.results import EvalResult, Measured
 from koe5_integrations.evaluation.verdict import (
+    compressions,
     costs,
     deciding,
     headlines,
@@ -146,7 +147,8 @@ def _costs(result: EvalResult) -> list[str]:
     header = ["System", *next(iter(by_spec.values()))]
     rows = [[_code(spec), *cost.values()] for spec, cost in by_spec.items()]
     note = "Latency: each question asked alone. Queries/s: all asked at once."
-    return ["## Cost", _table(header, rows, left=1), note]
+    said = "\n".join(f"- {_cell(sentence)}" for sentence in compressions(result))
+    return ["## Cost", _table(header, rows, left=1), note, said]
 
 
 def _warnings(result: EvalResult) -> list[str]:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from koe5_integrations.evaluation.results import EvalResult, Measured
 from koe5_integrations.evaluation.verdict import (
+    compressions,
     costs,
     deciding,
     headlines,
@@ -48,7 +49,7 @@ def print_result(result: EvalResult, console: Console) -> None:
     if variants(result):
         console.print()
         console.print(_ablations(result))
-    for sentence in truncations(result):
+    for sentence in [*compressions(result), *truncations(result)]:
         console.print(Text(sentence))
     for spec, system in result.systems.items():
         for warning in system.warnings:

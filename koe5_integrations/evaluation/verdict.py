@@ -13,6 +13,7 @@ from koe5_integrations.evaluation.results import EvalResult, SystemResult
 __all__ = [
     "HEADLINES",
     "Variant",
+    "compressions",
     "costs",
     "deciding",
     "headlines",
@@ -135,6 +136,17 @@ def truncations(result: EvalResult) -> list[str]:
                 f"{found['of_tokens']:,} tokens lie beyond"
             )
     return said
+
+
+def compressions(result: EvalResult) -> list[str]:
+    """Say how much of what float vectors find each compressed system finds."""
+    share = "recall_against_float@10"
+    return [
+        f"{spec}: {system.facts['bytes_per_vector']:,} bytes per vector find "
+        f"{system.facts[share]:.1%} of the 10 nearest by float vectors"
+        for spec, system in mains(result).items()
+        if share in system.facts
+    ]
 
 
 def verdict(result: EvalResult) -> list[str]:

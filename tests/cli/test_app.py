@@ -37,7 +37,9 @@ def test_every_option_has_help() -> None:
     assert len(list(_parameters())) > 30
 
 
-@pytest.mark.parametrize("command", [[], ["models"], ["embed"], ["search"], ["evaluate"]])
+@pytest.mark.parametrize(
+    "command", [[], ["models"], ["embed"], ["search"], ["evaluate"], ["export"], ["bench"]]
+)
 def test_help_is_for_people(invoke: Invoke, command: list[str]) -> None:
     """Every command explains itself and leaves with 0."""
     result = invoke(*command, "--help")
@@ -73,7 +75,9 @@ def test_an_unknown_option_is_a_usage_error(koe5: Koe5) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["", "models", "embed", "search", "evaluate"])
+@pytest.mark.parametrize(
+    "command", ["", "models", "embed", "search", "evaluate", "export", "bench"]
+)
 def test_help_loads_nothing_heavy(command: str) -> None:
     """Help is shown without numpy, a model library, Chroma or pyarrow."""
     code = (

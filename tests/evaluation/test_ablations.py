@@ -11,7 +11,6 @@ from tiny_models import KOREAN
 from koe5_integrations import KoE5Encoder
 from koe5_integrations.errors import ConfigError, InputError
 from koe5_integrations.evaluation.ablations import ABLATIONS, ablate, truncation_share
-from koe5_integrations.evaluation.cache import EmbeddingCache
 from koe5_integrations.evaluation.systems.bm25 import BM25System
 from koe5_integrations.evaluation.systems.dense import DenseSystem
 from koe5_integrations.evaluation.systems.hybrid import HybridSystem
@@ -48,7 +47,7 @@ class Asked:
 @pytest.fixture
 def dense(static_model, tmp_path):
     encoder = KoE5Encoder(static_model, on_prefixed="keep")
-    return DenseSystem(encoder, spec="dense:tiny", cache=EmbeddingCache(tmp_path))
+    return DenseSystem(encoder, spec="dense:tiny", cache=tmp_path)
 
 
 def by_spec(system, *ablations, **options):

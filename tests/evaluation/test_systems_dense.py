@@ -12,7 +12,6 @@ from tiny_models import KOREAN
 
 from koe5_integrations import KoE5Encoder
 from koe5_integrations.errors import ConfigError, MissingExtraError
-from koe5_integrations.evaluation.cache import EmbeddingCache
 from koe5_integrations.evaluation.datasets import DatasetError
 from koe5_integrations.evaluation.systems.chroma import ChromaSystem
 from koe5_integrations.evaluation.systems.dense import DenseSystem
@@ -101,11 +100,11 @@ def test_what_is_cut_is_said(kind, static_model):
 
 def test_a_second_run_takes_vectors_from_the_cache(kind, encoder, tmp_path):
     """With a cache a new system embeds nothing anew, and gives the same run."""
-    first = kind(encoder, cache=EmbeddingCache(tmp_path))
+    first = kind(encoder, cache=tmp_path)
     first.index(CORPUS)
     run = first.search(QUERIES, 5)
     assert not first.used_cache
-    second = kind(encoder, cache=EmbeddingCache(tmp_path))
+    second = kind(encoder, cache=tmp_path)
     assert second.index(CORPUS).embedded == 0
     assert not second.used_cache
     assert second.search(QUERIES, 5) == run
@@ -114,11 +113,21 @@ def test_a_second_run_takes_vectors_from_the_cache(kind, encoder, tmp_path):
 
 def test_one_query_alone_is_not_taken_from_the_cache(encoder, tmp_path):
     """Timing a single query times its embedding too."""
-    system = DenseSystem(encoder, cache=EmbeddingCache(tmp_path))
+    system = DenseSystem(encoder, cache=tmp_path)
     system.index(CORPUS)
     for _ in range(2):
         system.search({"q0": QUERIES["q0"]}, 5)
     assert not system.used_cache
+
+
+def test_an_encoders_own_cache_is_noticed_too(encoder):
+    """Queries answered by the encoder's own cache are not timed either; one alone is embedded."""
+    system = DenseSystem(encoder.with_cache(embedding_cache_size=100))
+    system.index(CORPUS)
+    run = system.search(QUERIES, 5)
+    assert not system.used_cache
+    assert system.search(QUERIES, 5) == run
+    assert system.used_cache
 
 
 def test_facts_reproduce_the_vectors(kind, encoder):

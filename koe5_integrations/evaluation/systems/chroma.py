@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 import weakref
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from koe5_integrations.encoder import KoE5Encoder
 from koe5_integrations.errors import ConfigError
-from koe5_integrations.evaluation.cache import EmbeddingCache
 from koe5_integrations.evaluation.results import Hit, IndexStats, Run
 from koe5_integrations.evaluation.systems.embedding import TextEmbedder
 
@@ -31,7 +31,8 @@ class ChromaSystem:
     Args:
         encoder: makes the vectors.
         spec: its name in reports; None is ``chroma:`` and the encoder's model.
-        cache: keeps vectors between runs; the collection is always built anew.
+        cache: folder of vectors kept between runs, or None, which is the encoder's own choice; the
+            collection is always built anew.
         show_progress: draw progress bars on stderr.
 
     Raises:
@@ -43,7 +44,7 @@ class ChromaSystem:
         encoder: KoE5Encoder,
         *,
         spec: str | None = None,
-        cache: EmbeddingCache | None = None,
+        cache: str | os.PathLike[str] | None = None,
         show_progress: bool = False,
     ) -> None:
         # Not at the top: chromadb takes a second, and only this system needs it.

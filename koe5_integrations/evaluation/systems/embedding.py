@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
 from koe5_integrations.encoder import KoE5Encoder
 from koe5_integrations.errors import EmptyTextError, InputError, shorten
-from koe5_integrations.evaluation.cache import EmbeddingCache, encode_in_slices
 from koe5_integrations.evaluation.datasets import DatasetError
 from koe5_integrations.text import check_texts
 from koe5_integrations.types import Role, Vectors
@@ -25,15 +23,21 @@ class TextEmbedder:
 
     Args:
         encoder: makes the vectors.
-        cache: keeps them between runs; None keeps nothing.
+        cache: folder of embeddings kept between runs; None is the encoder's own choice.
         show_progress: draw progress bars on stderr.
     """
 
     def __init__(
-        self, encoder: KoE5Encoder, cache: EmbeddingCache | None, show_progress: bool
+        self, encoder: KoE5Encoder, cache: str | os.PathLike[str] | None, show_progress: bool
     ) -> None:
         self.encoder = encoder
         self.cache = cache
+        own = encoder.config()
+        folder, size = cache or own.get("embedding_cache"), own.get("embedding_cache_size")
+        self._caches = folder is not None or size is not None
+        # Encoders of its own, so that what they count is of this evaluation alone.
+        self._many = encoder.with_cache(folder, embedding_cache_size=size)
+        self._one = encoder.with_cache()
         self.used_cache = False
         self._show_progress = show_progress
         self._warnings: dict[tuple[Role, str], str] = {}
@@ -55,24 +59,20 @@ class TextEmbedder:
         """
         ids = self._embeddable(texts, role)
         chosen = [texts[id_] for id_ in ids]
-        before = self.encoder.truncation
-        if self.cache is not None and len(chosen) > 1:
-            vectors, new = self.cache.encode(
-                self.encoder, chosen, role, show_progress=self._show_progress
-            )
-        else:
-            slices = encode_in_slices(
-                self.encoder, chosen, role, show_progress=self._show_progress and len(chosen) > 1
-            )
-            empty: Vectors = np.empty((0, self.encoder.dim), dtype=np.float32)
-            vectors, new = np.concatenate([empty, *(part for _, part in slices)]), len(chosen)
-        if role == "query" and new < len(set(chosen)):
-            self.used_cache = True
-        cut = self.encoder.truncation.texts - before.texts
+        encoder = self._many if len(chosen) > 1 else self._one
+        encode = encoder.encode_queries if role == "query" else encoder.encode_passages
+        cut_before, computed_before = encoder.truncation.texts, encoder.computed
+        vectors = encode(chosen, show_progress=self._show_progress and len(chosen) > 1)
+        new = len(chosen)
+        if self._caches and len(chosen) > 1:
+            new = encoder.computed - computed_before
+            if role == "query" and new < len(set(chosen)):
+                self.used_cache = True
+        cut = encoder.truncation.texts - cut_before
         if cut:
             self._warnings[role, "cut"] = (
-                f"{cut} of the {_count(new, role)} embedded in this run had more than the "
-                f"{self.encoder.max_seq_length} tokens the model reads, and the rest is not "
+                f"{cut} of the {_count(len(chosen), role)} had more than the "
+                f"{encoder.max_seq_length} tokens the model reads, and the rest is not "
                 "embedded: split such texts into shorter passages"
             )
         return ids, vectors, new

@@ -7,14 +7,14 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Unpack, get_args
 
 from koe5_integrations.encoder import KoE5Encoder
 from koe5_integrations.errors import ConfigError, shorten
-from koe5_integrations.evaluation.cache import EmbeddingCache
 from koe5_integrations.evaluation.results import System
 from koe5_integrations.evaluation.systems.bm25 import BM25System
 from koe5_integrations.evaluation.systems.chroma import ChromaSystem
+from koe5_integrations.evaluation.systems.compressed import Form
 from koe5_integrations.evaluation.systems.dense import DenseSystem
 from koe5_integrations.evaluation.systems.hybrid import HybridSystem
 from koe5_integrations.evaluation.systems.retrievers import DocId, RetrieverSystem
@@ -26,11 +26,14 @@ __all__ = ["FORMS", "as_system", "parse_spec"]
 FORMS = (
     f"bm25:{'|'.join(TOKENIZERS)}",
     "dense:MODEL",
+    "dense:MODEL@FORM",
     "chroma:MODEL",
     "hybrid:SPEC+SPEC",
     "python:module:attribute",
 )
-"""The forms of a spec. MODEL is a name of `koe5 models` or a folder."""
+"""The forms of a spec. MODEL is a name of `koe5 models` or a folder. FORM is a number of dimensions
+(also of ``chroma:``), a compression (``int8``, ``binary``, ``binary-int8``, ``binary-float`` or
+``hamming``), or both: ``dense:koe5-mini@256@int8``."""
 
 _KINDS = "bm25|dense|chroma|hybrid|python"
 # A plus in a folder's name is no separator.
@@ -79,12 +82,23 @@ def parse_spec(
             raise ConfigError(f"system {spec!r}: there is no tokenizer {rest!r}; it is {_listed()}")
         return BM25System(rest, spec=spec)
     if kind in ("dense", "chroma"):
+        model, dim, form = _model_and_form(spec, rest)
+        if dim is not None:
+            encoder_options["truncate_dim"] = dim
         check_options(encoder_options)
         encoder_options.setdefault("on_truncation", "ignore")
-        encoder = KoE5Encoder(rest, **encoder_options)
-        cache = EmbeddingCache(cache_dir) if cache_dir is not None else None
-        make = DenseSystem if kind == "dense" else ChromaSystem
-        return make(encoder, spec=spec, cache=cache, show_progress=show_progress)
+        if kind == "chroma":
+            if form is not None:
+                raise ConfigError(f"system {spec!r}: Chroma keeps float32 only, not {form}")
+            encoder = KoE5Encoder(model, **encoder_options)
+            return ChromaSystem(encoder, spec=spec, cache=cache_dir, show_progress=show_progress)
+        return DenseSystem(
+            KoE5Encoder(model, **encoder_options),
+            spec=spec,
+            cache=cache_dir,
+            show_progress=show_progress,
+            form=form,
+        )
     if kind == "hybrid":
         parts = _SEPARATOR.split(rest)
         if len(parts) < 2 or any(part.startswith("hybrid:") for part in parts):
@@ -113,14 +127,35 @@ def as_system(given: object, **options: Any) -> System:
     if isinstance(given, str):
         return parse_spec(given, **options)
     if isinstance(given, KoE5Encoder):
-        cache_dir = options.get("cache_dir")
-        cache = EmbeddingCache(cache_dir) if cache_dir is not None else None
-        return DenseSystem(given, cache=cache, show_progress=options.get("show_progress", False))
+        return DenseSystem(
+            given,
+            cache=options.get("cache_dir"),
+            show_progress=options.get("show_progress", False),
+        )
     if all(hasattr(given, name) for name in ("spec", "index", "search", "facts")):
         system: Any = given
         return system  # type: ignore[no-any-return]  # a protocol, checked by its names
     chosen = {name: options[name] for name in ("doc_id", "concurrency") if name in options}
     return RetrieverSystem(given, **chosen)
+
+
+def _model_and_form(spec: str, given: str) -> tuple[str, int | None, Form | None]:
+    """Split MODEL@256@int8 from its end; a folder may have an @ in its name."""
+    model = given
+    dim: int | None = None
+    form: Any = None
+    while "@" in model and not Path(model).expanduser().is_dir():
+        model, _, last = model.rpartition("@")
+        if dim is None and last.isdecimal():
+            dim = int(last)
+        elif dim is form is None and last in get_args(Form):
+            form = last
+        else:
+            raise ConfigError(
+                f"system {spec!r}: @{last} is neither a number of dimensions nor one of "
+                f"{', '.join(get_args(Form))}; both are given as @256@int8"
+            )
+    return model, dim, form
 
 
 def _load(spec: str, target: str) -> object:
