@@ -62,7 +62,7 @@ def padding(texts: Sequence[str], model: Path) -> dict[str, float]:
     batchings: dict[str, Callable[[], Sequence[Sequence[int]]]] = {
         "one at a time": lambda: _cut(range(len(texts)), 1),
         "koe5_integrations: sorted by tokens, 2048 a batch": lambda: [
-            batch.tolist() for batch in plan_batches(lengths, 2048)
+            batch.tolist() for batch in plan_batches(lengths, 2048, pass_tokens=64)
         ],
         "sentence-transformers, HuggingFaceEmbeddings, Chroma: sorted by characters, 32": lambda: (
             _cut(by_characters, 32)
