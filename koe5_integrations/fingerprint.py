@@ -28,7 +28,8 @@ class Fingerprint:
         normalize: vectors have unit length.
         max_seq_length: tokens read of each text.
         truncate_dim: dimensions kept.
-        precision: number format the model runs in.
+        precision: number format the model runs in; for int8 with the engine, as ``int8-onnx``,
+            because each rounds in a way of its own.
         unicode: normalisation form of the text, ``NFC`` or ``none``.
     """
 

@@ -24,6 +24,9 @@ __all__ = ["OnnxBackend"]
 class OnnxBackend:
     """A graph on onnxruntime, on all cores of the process; also in a forked one.
 
+    In int8 it scales activations by batch, so that a text's vector shifts by about a thousandth
+    with the texts that share its pass; OpenVINO and torch scale them by token.
+
     Args:
         folder: the model, for its tokenizer and pooling.
         graph: an ``.onnx`` file.

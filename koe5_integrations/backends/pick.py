@@ -3,16 +3,16 @@
 On the CPU ``auto`` goes by this order, and takes the first that is installed and has a graph of the
 model (:meth:`ModelFolder.find_graph`); torch needs none:
 
-=========  ============================================  =====================================
-precision  order                                         why
-=========  ============================================  =====================================
-fp32       openvino, onnx, torch                         measured so, at every length and batch
-int8       openvino, onnx, torch                         with instructions for 8-bit products
-int8       onnx, openvino, torch                         without them OpenVINO computes in fp32
-bf16       openvino, torch                               with instructions for bf16
-bf16       torch                                         without them OpenVINO is no faster
-fp16       torch                                         the others don't compute in it
-=========  ============================================  =====================================
+=========  ======================  =============================================================
+precision  order                   why
+=========  ======================  =============================================================
+fp32       openvino, onnx, torch   OpenVINO is the fastest; onnxruntime is as fast as torch, but
+                                   starts in a second and needs less memory
+int8       openvino, onnx, torch   with instructions for 8-bit products
+int8       onnx, openvino, torch   without them, for OpenVINO then computes in fp32
+bf16       openvino, torch         with instructions for bf16; OpenVINO would gain nothing without
+fp16       torch                   the others don't compute in it
+=========  ======================  =============================================================
 
 ``koe5 bench`` measures it anew on the machine at hand. Where torch finds a GPU, torch runs the
 model, unless int8 is asked for, which is for CPUs.
