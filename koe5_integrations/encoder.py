@@ -263,11 +263,16 @@ class KoE5Encoder:
         """The part of :meth:`config` that decides what the vectors are, for storing beside them.
 
         Where the name does not pin the weights (a local folder, the bundled model), the weights'
-        hash is included under ``weights``.
+        hash is included under ``weights``; in int8, which each engine rounds in a way of its own,
+        the engine under ``int8_engine``.
         """
         kept = {k: v for k, v in self.config().items() if k == "model" or k in VECTOR_OPTIONS}
         if self._is_folder or self._model == BUNDLED_MODEL:
             kept["weights"] = self.fingerprint.weights
+        if self._is_folder or self._options["precision"] == "int8":
+            made_in = self._handle.precision
+            if made_in.startswith("int8-"):
+                kept["int8_engine"] = made_in.removeprefix("int8-")
         return kept
 
     @property

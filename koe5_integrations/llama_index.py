@@ -170,17 +170,18 @@ class KoE5Embedding(EncoderFields, BaseEmbedding):
         """Rebuild from :meth:`to_dict`; keyword arguments are set besides.
 
         Raises:
-            FingerprintMismatchError: the folder holds other weights than when it was serialised.
+            FingerprintMismatchError: the folder holds other weights than when it was serialised, or
+                another engine would compute in int8.
         """
         given = {**data, **kwargs}
         given.pop("class_name", None)
-        weights = given.pop("weights", None)
+        then = {name: given.pop(name) for name in ("weights", "int8_engine") if name in given}
         rebuilt = cls(**given)
-        now = rebuilt._encoder.fingerprint.weights if weights is not None else None
-        if weights != now:
+        now = {name: rebuilt._encoder.identity.get(name) for name in then}
+        if then != now:
             raise FingerprintMismatchError(
-                f"{rebuilt.model_name} holds other weights ({now}) than when it was serialised "
-                f"({weights}); vectors made then can't be compared with new ones"
+                f"{rebuilt.model_name} holds {now} and was serialised with {then}; vectors made "
+                "then can't be compared with new ones"
             )
         return rebuilt
 

@@ -23,6 +23,17 @@ from tiny_models import make_static, make_xlm_roberta
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hide the exports of whoever runs the tests, which would change what ``auto`` picks."""
+    import huggingface_hub.constants  # reads the same variable, and keeps to what it finds first
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HOME", huggingface_hub.constants.HF_HOME)
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Refuse every connection that would leave this machine."""
