@@ -183,7 +183,7 @@ def test_the_stored_configuration_decides_vectors_and_nothing_else(static_model:
         ({"model": "koe5-mini", "trust_remote_code": True}, "unknown: trust_remote_code"),
         ({"query_prompt": "query: "}, "'model' is missing"),
         ({"model": 3}, "'model' is missing"),
-        ({"model": "koe5-mini", "precision": "int8"}, "precision='int8'"),
+        ({"model": "koe5-mini", "precision": "int4"}, "precision='int4'"),
         ({"model": "koe5-mini", "max_seq_length": "512"}, "max_seq_length='512'"),
     ],
     ids=["unknown", "machine", "code", "no model", "model", "choice", "type"],

@@ -113,11 +113,14 @@ def test_ctrl_c_leaves_the_line(
     worker: Worker, backend: HeldBackend, full: Future[Vectors]
 ) -> None:
     """A caller who is interrupted while it waits for room never runs, and holds up nobody."""
+    # What a shell starts in the background ignores the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     interrupt = threading.Timer(0.2, signal.pthread_kill, [threading.get_ident(), signal.SIGINT])
     interrupt.start()
     with pytest.raises(KeyboardInterrupt):
         submit(worker, -1, -1, batch_size=1)
     interrupt.join(WAIT)
+    signal.signal(signal.SIGINT, before)
     thread = wait_in_line(worker, 1, 2)
     backend.may_go_on.set()
     thread.join(WAIT)

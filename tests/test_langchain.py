@@ -259,7 +259,8 @@ async def test_many_tasks_wait_without_a_thread_each(embeddings: KoE5Embeddings)
 async def test_the_event_loop_turns_while_the_model_loads_and_works(xlm_roberta: Path) -> None:
     """Other tasks go on while a model is loaded and while it embeds."""
     embeddings = KoE5Embeddings(model=xlm_roberta)
-    for work in (embeddings.aembed_query(QUERY), embeddings.aembed_documents(DOCUMENTS * 60)):
+    documents = [f"{document} {number}" for document in DOCUMENTS for number in range(200)]
+    for work in (embeddings.aembed_query(QUERY), embeddings.aembed_documents(documents)):
         task = asyncio.create_task(work)
         turns = 0
         while not task.done():

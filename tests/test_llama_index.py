@@ -280,7 +280,7 @@ def test_an_impossible_value_set_later_changes_nothing(embedding: KoE5Embedding)
     for name, value in [
         ("batch_size", 0),
         ("model_name", "nlpai-lab/KoE6"),
-        ("precision", "int8"),
+        ("precision", "int4"),
         ("embeddings_cache", {}),
     ]:
         kept = getattr(embedding, name)

@@ -66,7 +66,8 @@ def test_cuts_where_that_saves_more_padding_than_a_pass_costs(
     for i, batch in enumerate(batches):
         longest = max(1, lengths[batch[0]])
         for cut in range(1, len(batch)):
-            assert (longest - lengths[batch[cut]]) * (len(batch) - cut) <= pass_tokens
+            padding = lengths[batch[0]] - lengths[batch[cut]]
+            assert padding * (len(batch) - cut) <= pass_tokens
         if i + 1 < len(batches):
             behind = [j for later in batches[i + 1 :] for j in later]
             room = max(1, batch_tokens // longest) - len(batch)
