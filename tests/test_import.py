@@ -32,6 +32,7 @@ EXTRAS = {
     "koe5_integrations.backends.torch": ("torch", ["torch", "sentence_transformers"]),
     "koe5_integrations.backends.onnx": ("onnx", ["onnxruntime"]),
     "koe5_integrations.backends.openvino": ("openvino", ["openvino"]),
+    "koe5_integrations.exporting.write": ("export", ["onnx_ir", "onnxscript"]),
     "koe5_integrations.langchain": ("langchain", ["langchain_core"]),
     "koe5_integrations.llama_index": ("llama-index", ["llama_index"]),
     "koe5_integrations.chroma": ("chroma", ["chromadb"]),

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from koe5_integrations.backends import Tokens
 from koe5_integrations.backends.folder import ModelFolder
+from koe5_integrations.backends.tokenizer import pad
 from koe5_integrations.errors import DeviceMemoryError, EncodingError, ModelLoadError
 from koe5_integrations.types import Vectors
 
@@ -85,12 +86,7 @@ class GraphUse:
 
     def feed(self, batch: Sequence[Tokens]) -> dict[str, npt.NDArray[np.int64]]:
         """Return the inputs of a batch, each int64 of shape (len(batch), longest text)."""
-        width = max([1, *(len(tokens.ids) for tokens in batch)])
-        ids = np.full((len(batch), width), self.pad_id, dtype=np.int64)
-        mask = np.zeros((len(batch), width), dtype=np.int64)
-        for row, tokens in enumerate(batch):
-            ids[row, : len(tokens.ids)] = tokens.ids
-            mask[row, : len(tokens.ids)] = 1
+        ids, mask = pad(batch, self.pad_id)
         made = {"input_ids": ids, "attention_mask": mask}
         return {name: made[name] if name in made else np.zeros_like(ids) for name in self.inputs}
 

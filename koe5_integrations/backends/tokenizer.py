@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from koe5_integrations.backends import Tokens
 from koe5_integrations.backends.folder import ModelFolder
 from koe5_integrations.errors import ModelLoadError
 
-__all__ = ["TextTokenizer"]
+__all__ = ["TextTokenizer", "pad"]
 
 # Texts handed to the tokenizer at once: enough for its threads, few enough that the Python integers
 # it returns don't fill memory before they become arrays.
@@ -73,3 +74,14 @@ class TextTokenizer:
                 )
                 tokens.append(Tokens(np.array(encoding.ids, dtype=np.int32), uncut))
         return tokens
+
+
+def pad(batch: Sequence[Tokens], pad_id: int) -> npt.NDArray[np.int64]:
+    """Return token ids and attention mask, shape (2, len(batch), longest text)."""
+    width = max([1, *(len(tokens.ids) for tokens in batch)])
+    padded = np.zeros((2, len(batch), width), dtype=np.int64)
+    padded[0] = pad_id
+    for row, tokens in enumerate(batch):
+        padded[0, row, : len(tokens.ids)] = tokens.ids
+        padded[1, row, : len(tokens.ids)] = 1
+    return padded

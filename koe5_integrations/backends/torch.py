@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ except ImportError as error:
 
 from koe5_integrations.backends.torch_inputs import padded, unpadded
 from koe5_integrations.backends.torch_linear import pack_linears, packing_pays, quantize_linears
+from koe5_integrations.backends.torch_load import load_sentence_transformer
 
 __all__ = ["TorchBackend"]
 
@@ -125,37 +126,20 @@ class TorchBackend:
         return self._model[0]
 
     def _load(self) -> SentenceTransformer:
-        """Load the folder offline, from safetensors, without its code."""
-        kwargs = {"dtype": _DTYPES[self._precision], "use_safetensors": True}
+        load = partial(
+            load_sentence_transformer,
+            self._folder,
+            device=str(self._device),
+            pooling=self._pooling,
+            dtype=_DTYPES[self._precision],
+        )
         half = self._precision in ("bf16", "fp16")
         if self._device.type == "cuda" and half and is_flash_attn_2_available():
             try:
-                return self._load_with({**kwargs, "attn_implementation": "flash_attention_2"})
+                return load(attn_implementation="flash_attention_2")
             except ModelLoadError:  # this architecture or GPU has no flash attention
                 _log.debug("%s: no flash attention", self._folder.path, exc_info=True)
-        return self._load_with(kwargs)
-
-    def _load_with(self, model_kwargs: dict[str, Any]) -> SentenceTransformer:
-        path = str(self._folder.path)
-        try:
-            if self._folder.modules:
-                model = SentenceTransformer(
-                    path,
-                    device=str(self._device),
-                    local_files_only=True,
-                    trust_remote_code=False,
-                    model_kwargs=model_kwargs,
-                )
-            else:
-                from sentence_transformers.models import Pooling as PoolingModule
-                from sentence_transformers.models import Transformer
-
-                transformer = Transformer(path, model_kwargs=model_kwargs)
-                pooler = PoolingModule(self._folder.dim, pooling_mode=self._pooling)
-                model = SentenceTransformer(modules=[transformer, pooler], device=str(self._device))
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-            raise ModelLoadError(f"{path} can't be loaded: {error}") from error
-        return model.eval()
+        return load()
 
     def _replace_linears(self) -> None:
         """Put faster linear layers in, if this processor has them and the model takes them."""

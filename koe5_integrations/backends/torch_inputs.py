@@ -9,19 +9,14 @@ import numpy as np
 import torch
 
 from koe5_integrations.backends import Tokens
+from koe5_integrations.backends.tokenizer import pad
 
 __all__ = ["padded", "unpadded"]
 
 
 def padded(batch: Sequence[Tokens], pad_id: int, device: torch.device) -> dict[str, Any]:
     """Return token ids and attention mask, both shape (len(batch), longest text), int64."""
-    width = max(len(tokens.ids) for tokens in batch)
-    features = np.zeros((2, len(batch), width), dtype=np.int64)
-    features[0] = pad_id
-    for row, tokens in enumerate(batch):
-        features[0, row, : len(tokens.ids)] = tokens.ids
-        features[1, row, : len(tokens.ids)] = 1
-    ids, mask = _to_device(features, device)
+    ids, mask = _to_device(pad(batch, pad_id), device)
     return {"input_ids": ids, "attention_mask": mask}
 
 

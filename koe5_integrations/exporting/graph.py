@@ -8,59 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from koe5_integrations.backends.folder import ModelFolder
-from koe5_integrations.errors import ExportError, MissingExtraError, ModelLoadError
-from koe5_integrations.profiles import Pooling
+import torch
+from sentence_transformers import SentenceTransformer
 
-try:
-    import onnxscript  # noqa: F401 - torch's exporter needs it, and says so only in its midst
-    import torch
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Pooling as PoolingModule
-    from sentence_transformers.models import Transformer
-except ImportError as error:
-    raise MissingExtraError("exporting a model", "export") from error
+from koe5_integrations.errors import ExportError
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["INPUTS", "OUTPUTS", "build_graph", "load_model"]
+__all__ = ["INPUTS", "OUTPUTS", "build_graph"]
 
 INPUTS = ("input_ids", "attention_mask")
 OUTPUTS = ("token_embeddings", "sentence_embedding")
 
 # The first with Attention as one node, which both runtimes execute faster than its parts.
 _OPSET = 23
-
-
-def load_model(folder: ModelFolder, pooling: Pooling | None) -> SentenceTransformer:
-    """Load a model in fp32 on the CPU.
-
-    Args:
-        folder: a folder of kind ``transformer``.
-        pooling: used if the folder doesn't say.
-
-    Raises:
-        ModelLoadError: transformers can't load the folder.
-    """
-    kwargs = {"dtype": torch.float32, "use_safetensors": True}
-    path = str(folder.path)
-    try:
-        if folder.modules:
-            model = SentenceTransformer(
-                path,
-                device="cpu",
-                local_files_only=True,
-                trust_remote_code=False,
-                model_kwargs=kwargs,
-            )
-        else:
-            transformer = Transformer(path, model_kwargs=kwargs)
-            pooler = PoolingModule(folder.dim, pooling_mode=pooling)
-            model = SentenceTransformer(modules=[transformer, pooler], device="cpu")
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise ModelLoadError(f"{path} can't be loaded: {error}") from error
-    return model.eval()
 
 
 def build_graph(model: SentenceTransformer) -> ir.Model:

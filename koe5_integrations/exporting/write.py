@@ -8,13 +8,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import onnx_ir as ir
-
 from koe5_integrations.backends.folder import ModelFolder
-from koe5_integrations.exporting.graph import build_graph, load_model
-from koe5_integrations.exporting.quantize import quantize
+from koe5_integrations.errors import MissingExtraError
 from koe5_integrations.exports import Engine, Export, ExportPrecision, graph_path
 from koe5_integrations.profiles import ModelProfile
+
+try:
+    import onnx_ir as ir
+    import onnxscript  # noqa: F401 - torch's exporter needs it, and says so only in its midst
+    import sentence_transformers  # noqa: F401 - is it there?
+    import torch
+except ImportError as error:
+    raise MissingExtraError("exporting a model", "export") from error
+
+from koe5_integrations.backends.torch_load import load_sentence_transformer
+from koe5_integrations.exporting.graph import build_graph
+from koe5_integrations.exporting.quantize import quantize
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -52,7 +61,10 @@ def write_export(
         ExportError: torch's exporter can't follow the model's code.
         OSError: the disk is full, or the folder can't be written.
     """
-    loaded = load_model(source, profile.pooling)
+    # In fp32 whatever the folder holds, on the CPU.
+    loaded = load_sentence_transformer(
+        source, device="cpu", pooling=profile.pooling, dtype=torch.float32
+    )
     _write_configuration(source, loaded, target)
     graph = build_graph(loaded)
     del loaded

@@ -23,6 +23,7 @@ from koe5_integrations.types import Vectors
 
 torch = pytest.importorskip("torch")
 backend_module = pytest.importorskip("koe5_integrations.backends.torch")
+torch_load = pytest.importorskip("koe5_integrations.backends.torch_load")
 
 TEXTS = ["파이썬 문자열이 불변인 이유는 무엇입니까?", "서울의 겨울은 춥다.", "헌법"]
 
@@ -111,7 +112,7 @@ def test_what_transformers_cannot_load_is_a_load_error(
     def fail(*args: Any, **kwargs: Any) -> None:
         raise KeyError("model_type")
 
-    monkeypatch.setattr(backend_module, "SentenceTransformer", fail)
+    monkeypatch.setattr(torch_load, "SentenceTransformer", fail)
     with pytest.raises(ModelLoadError, match="can't be loaded: 'model_type'") as caught:
         backend_module.TorchBackend(
             ModelFolder.read(xlm_roberta),
@@ -128,13 +129,13 @@ def test_never_runs_code_from_the_folder(
 ) -> None:
     """The folder is loaded offline, from safetensors, without its code."""
     seen: dict[str, Any] = {}
-    real = backend_module.SentenceTransformer
+    real = torch_load.SentenceTransformer
 
     def record(path: str, **kwargs: Any) -> Any:
         seen.update(kwargs)
         return real(path, **kwargs)
 
-    monkeypatch.setattr(backend_module, "SentenceTransformer", record)
+    monkeypatch.setattr(torch_load, "SentenceTransformer", record)
     backend_module.TorchBackend(
         ModelFolder.read(xlm_roberta),
         device="cpu",

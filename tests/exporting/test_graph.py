@@ -183,10 +183,12 @@ def test_int8_weights_of_openvino_are_stored_so() -> None:
 def test_the_head_is_not_quantized() -> None:
     """A Dense module works on one vector per text: eight bits would cost much and gain nothing."""
     from koe5_integrations.backends.folder import ModelFolder
-    from koe5_integrations.exporting.graph import build_graph, load_model
+    from koe5_integrations.backends.torch_load import load_sentence_transformer
+    from koe5_integrations.exporting.graph import build_graph
     from koe5_integrations.exporting.quantize import quantize
 
-    graph = build_graph(load_model(ModelFolder.read(tiny_bert()), None))
+    model = load_sentence_transformer(ModelFolder.read(tiny_bert()), device="cpu", pooling=None)
+    graph = build_graph(model)
     quantize(graph, "onnx")
     kinds = [node.op_type for node in graph.graph]
     assert kinds.count("MatMulInteger") == 12
