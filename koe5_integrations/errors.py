@@ -19,6 +19,11 @@
     ├── EncoderClosedError (RuntimeError)   the model was released while work was waiting
     ├── CollectionError (ValueError)        a vector collection can't be used with this encoder
     │   └── FingerprintMismatchError        its vectors were made by another model or other settings
+    ├── EmbeddingServerError (ConnectionError)  a server that embeds fails or answers wrongly
+    ├── SourceError (ValueError)            documents can't be read from there at all
+    ├── ShardError (ValueError)             a folder of shards is damaged, or not one
+    ├── StoreError (RuntimeError)           a vector store refused or failed
+    ├── LockedError (RuntimeError)          another process is writing there
     ├── DatasetError (ValueError)           an evaluation's data are missing or malformed
     └── RetrieverError (RuntimeError)       a retriever under evaluation can't be made or asked
 
@@ -37,6 +42,7 @@ __all__ = [
     "ConfigError",
     "DatasetError",
     "DeviceMemoryError",
+    "EmbeddingServerError",
     "EmptyTextError",
     "EncoderClosedError",
     "EncodingError",
@@ -46,11 +52,15 @@ __all__ = [
     "InvalidUnicodeError",
     "KoE5Error",
     "KoE5Warning",
+    "LockedError",
     "MissingExtraError",
     "ModelLoadError",
     "PrefixedTextError",
     "PrefixedTextWarning",
     "RetrieverError",
+    "ShardError",
+    "SourceError",
+    "StoreError",
     "TextTypeError",
     "TruncateDimWarning",
     "TruncationError",
@@ -174,6 +184,26 @@ class CollectionError(KoE5Error, ValueError):
 
 class FingerprintMismatchError(CollectionError):
     """A collection's vectors were made by another model or with other settings."""
+
+
+class EmbeddingServerError(KoE5Error, ConnectionError):
+    """A server that embeds is unreachable, refuses, or answers with what is no embedding."""
+
+
+class SourceError(KoE5Error, ValueError):
+    """Documents can't be read from a source at all; the message names it and the remedy."""
+
+
+class ShardError(KoE5Error, ValueError):
+    """A folder of shards is damaged, of another version, or holds something else."""
+
+
+class StoreError(KoE5Error, RuntimeError):
+    """A vector store refused or failed; the shards hold what it was to be given."""
+
+
+class LockedError(KoE5Error, RuntimeError):
+    """Another process is writing to the same folder."""
 
 
 class DatasetError(KoE5Error, ValueError):

@@ -17,8 +17,10 @@ LEAVES = {
     "haystack",
     "langchain",
     "langchain_hybrid",
+    "langchain_splitting",
     "llama_index",
     "llama_index_hybrid",
+    "llama_index_splitting",
 }
 LAYERS = [
     {"errors", "types"},
@@ -40,9 +42,9 @@ LAYERS = [
     {"handle"},
     {"embedding"},
     {"encoder"},
-    {"fields"},
+    {"fields", "splitting"},
     LEAVES,
-    {"evaluation"},
+    {"evaluation", "ingestion"},
     {"training", "bench", "exporting"},
     {"cli"},
     {"__main__"},
