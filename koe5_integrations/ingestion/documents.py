@@ -65,6 +65,8 @@ def clean_metadata(metadata: Mapping[str, Any]) -> dict[str, MetadataValue]:
             raise ValueError(f"metadata key {key!r} must be a string that is not empty")
         if value is None:
             continue
+        if getattr(value, "shape", None) == ():
+            value = value.item()  # a number of numpy
         if isinstance(value, str | bool | int) or (
             isinstance(value, float) and math.isfinite(value)
         ):
