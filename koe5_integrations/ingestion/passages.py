@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from koe5_integrations.ingestion.documents import Document, MetadataValue
 __all__ = ["Passage", "document_hash", "passages_of", "text_hash"]
 
 _HEX_DIGITS = 32
+_NUMBERED = re.compile(r"#[0-9]+\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,7 @@ class Passage:
     """A piece of a document that fits into the model.
 
     Attributes:
-        id: unique in a collection: the document's own if it is its only passage, else ``ID#0``, …
+        id: unique in a collection, see :func:`passages_of`.
         document_id: of the document it is a piece of.
         document_hash: of the version of that document, see :func:`document_hash`.
         source: of the document.
@@ -57,14 +59,19 @@ class Passage:
 def passages_of(document: Document, texts: Sequence[str], version: str) -> list[Passage]:
     """Return a document's passages.
 
+    A document's only passage has its id, several have ``ID#0``, ``ID#1``, …; where the document's
+    id ends like that itself, its only passage has a number too, so that no two documents can have
+    a passage of the same id.
+
     Args:
         document: already checked.
         texts: what its text was split into, at least one.
         version: its :func:`document_hash`.
     """
+    numbered = len(texts) > 1 or _NUMBERED.search(document.id)
     return [
         Passage(
-            id=document.id if len(texts) == 1 else f"{document.id}#{chunk}",
+            id=f"{document.id}#{chunk}" if numbered else document.id,
             document_id=document.id,
             document_hash=version,
             source=document.source,
