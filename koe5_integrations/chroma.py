@@ -27,7 +27,7 @@ from koe5_integrations.errors import (
 from koe5_integrations.options import VECTOR_OPTIONS, EncoderOptions, check_options
 from koe5_integrations.profiles import DEFAULT_MODEL
 
-__all__ = ["KoE5EmbeddingFunction", "open_collection"]
+__all__ = ["KoE5EmbeddingFunction", "open_collection", "stored_fingerprint"]
 
 _DIGEST = "koe5:fingerprint"
 _FIELDS = "koe5:fingerprint_fields"
@@ -142,6 +142,7 @@ def open_collection(
     embedding_function: KoE5EmbeddingFunction | KoE5Encoder | None = None,
     *,
     metadata: Mapping[str, str | int | float | bool] | None = None,
+    hnsw: Mapping[str, int | float] | None = None,
 ) -> Collection:
     """Create or open a collection whose vectors are known to be comparable with ours.
 
@@ -156,6 +157,7 @@ def open_collection(
         embedding_function: ours, or an encoder (each of our adapters has one as ``.encoder``); None
             is KoE5 with its defaults.
         metadata: further entries for a new collection.
+        hnsw: settings of a new collection's index under Chroma's names, such as ``max_neighbors``.
 
     Raises:
         FingerprintMismatchError: the collection's vectors were made by another model or settings.
@@ -167,6 +169,7 @@ def open_collection(
     fingerprint = function.encoder.fingerprint
     # Chroma's types ask of every function that it can embed images too.
     chroma_function: Any = function
+    index: Any = {**(hnsw or {}), "space": "cosine"}
     try:
         # Without a function first: Chroma would refuse another one's collection with less to say.
         existing = client.get_collection(name, embedding_function=None)
@@ -175,7 +178,7 @@ def open_collection(
             return client.create_collection(
                 name,
                 embedding_function=chroma_function,
-                configuration={"hnsw": {"space": "cosine"}},
+                configuration={"hnsw": index},
                 metadata={
                     **(metadata or {}),
                     _DIGEST: fingerprint.digest,
@@ -193,6 +196,16 @@ def open_collection(
     return client.get_collection(name, embedding_function=chroma_function)
 
 
+def stored_fingerprint(collection: Collection) -> tuple[str | None, dict[str, Any]]:
+    """Return digest and fields of what a collection was embedded with; None if it doesn't say."""
+    stored = collection.metadata or {}
+    digest = stored.get(_DIGEST)
+    return (
+        None if digest is None else str(digest),
+        dict(json.loads(str(stored.get(_FIELDS, "{}")))),
+    )
+
+
 def _function(given: object) -> KoE5EmbeddingFunction:
     if given is None:
         return KoE5EmbeddingFunction()
@@ -207,7 +220,6 @@ def _function(given: object) -> KoE5EmbeddingFunction:
 
 
 def _check_collection(collection: Collection, function: KoE5EmbeddingFunction) -> None:
-    stored = collection.metadata or {}
     made_by = (collection.configuration_json.get("embedding_function") or {}).get("name")
     if made_by not in (None, function.name()):
         raise CollectionError(
@@ -215,18 +227,18 @@ def _check_collection(collection: Collection, function: KoE5EmbeddingFunction) -
             f"{function.name()!r}: open another name with open_collection() and add the documents "
             "there"
         )
-    if _DIGEST not in stored:
+    digest, there = stored_fingerprint(collection)
+    if digest is None:
         raise CollectionError(
             f"collection {collection.name!r} has no fingerprint, so nobody can say which model and "
             "prefix its vectors were made with: open another name with open_collection() and add "
             "the documents there"
         )
     fingerprint = function.encoder.fingerprint
-    if stored[_DIGEST] != fingerprint.digest:
-        there = json.loads(str(stored.get(_FIELDS, "{}")))
+    if digest != fingerprint.digest:
         raise FingerprintMismatchError(
             f"collection {collection.name!r} was embedded with {there.get('model')!r} "
-            f"({stored[_DIGEST]}), not with {fingerprint.model!r} ({fingerprint.digest}). "
+            f"({digest}), not with {fingerprint.model!r} ({fingerprint.digest}). "
             f"{'; '.join(fingerprint.differences(there))}. Open it with the settings it was made "
             "with, or embed the documents again into a new collection"
         )

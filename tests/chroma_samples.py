@@ -1,0 +1,104 @@
+"""What the tests of Chroma stores need: passages with vectors, a server, a damaged index."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+from koe5_integrations.ingestion.documents import MetadataValue
+from koe5_integrations.ingestion.passages import Passage
+from koe5_integrations.types import Vectors
+
+
+def passages_named(*ids: str, **metadata: MetadataValue) -> list[Passage]:
+    """One passage per document."""
+    return [Passage(id, id, "0" * 32, "notes", f"{id}번 글", metadata, 0, 1) for id in ids]
+
+
+def numbered(n: int, start: int = 0) -> list[Passage]:
+    """So many passages: ``p0``, ``p1`` and so on."""
+    return passages_named(*(f"p{i}" for i in range(start, start + n)), lang="ko")
+
+
+def vectors_of(n: int, seed: int = 0, dim: int = 16) -> Vectors:
+    """Random vectors of unit length."""
+    made = np.random.default_rng(seed).normal(size=(n, dim)).astype(np.float32)
+    return made / np.linalg.norm(made, axis=1, keepdims=True)
+
+
+def index_folder(persist_dir: Path, collection: str) -> Path:
+    """Where Chroma keeps a collection's index."""
+    query = (
+        "SELECT segments.id FROM segments JOIN collections ON collections.id = collection "
+        "WHERE name = ? AND segments.scope = 'VECTOR'"
+    )
+    with closing(sqlite3.connect(persist_dir / "chroma.sqlite3")) as database:
+        [(id,)] = database.execute(query, [collection]).fetchall()
+    return persist_dir / id
+
+
+def truncate(path: Path) -> None:
+    """Cut a file in half."""
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def scramble(path: Path) -> None:
+    """Overwrite a file with noise of the same length."""
+    path.write_bytes(np.random.default_rng(1).bytes(path.stat().st_size))
+
+
+def blank(path: Path) -> None:
+    """Overwrite the second half of a file with zeros, as where its writing was cut short."""
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(size // 2)
+        file.write(bytes(size - size // 2))
+
+
+# Ways a killed process leaves an index behind, and what else may happen to its files.
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "vectors cut": lambda folder: truncate(folder / "data_level0.bin"),
+    "vectors blank": lambda folder: blank(folder / "data_level0.bin"),
+    "vectors scrambled": lambda folder: scramble(folder / "data_level0.bin"),
+    "header empty": lambda folder: os.truncate(folder / "header.bin", 0),
+    "links gone": lambda folder: (folder / "link_lists.bin").unlink(),
+    "ids cut": lambda folder: truncate(folder / "index_metadata.pickle"),
+    "ids gone": lambda folder: (folder / "index_metadata.pickle").unlink(),
+    "index gone": shutil.rmtree,
+}
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def start_server(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    """Start ``chroma run`` and wait until it answers."""
+    chroma = Path(sys.executable).with_name("chroma")
+    command = [chroma, "run", "--path", folder, "--host", "127.0.0.1", "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while True:
+        assert process.poll() is None, "the server ended"
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v2/heartbeat", timeout=1):
+                return process
+        except (urllib.error.URLError, OSError):
+            assert time.monotonic() < deadline, "the server does not answer"
+            time.sleep(0.05)
