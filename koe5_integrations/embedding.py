@@ -25,7 +25,7 @@ from koe5_integrations.truncation import Truncation, account_for_truncation
 from koe5_integrations.types import Role, Vectors
 from koe5_integrations.vectors import finish_vectors
 
-__all__ = ["Embedding", "are_few"]
+__all__ = ["Embedding", "Supplied", "are_few"]
 
 # What takes no noticeable time without a model: an event loop need not hand it to a thread.
 _FEW_TEXTS = 16
@@ -47,6 +47,29 @@ def are_few(texts: object) -> bool:
     )
 
 
+class Supplied:
+    """Vectors of texts that need not be computed, because the caller has them.
+
+    Args:
+        role: of the texts.
+        texts: checked.
+        vectors: float32, shape (len(texts), dim).
+    """
+
+    def __init__(self, role: Role, texts: Sequence[str], vectors: Vectors) -> None:
+        self._role = role
+        self._row_of = {text: row for row, text in enumerate(texts)}
+        self._vectors = vectors
+
+    def fill(self, role: Role, texts: Sequence[str], rows: Rows, into: Embedded) -> Rows:
+        """Write what is known of these texts into their rows; return the rows of the others."""
+        if role != self._role:
+            return rows
+        at = np.array([self._row_of.get(text, -1) for text in texts], dtype=np.intp)
+        into.vectors[rows[at >= 0]] = self._vectors[at[at >= 0]]
+        return rows[at < 0]
+
+
 class Embedding:
     """What becomes of one call's texts.
 
@@ -57,6 +80,7 @@ class Embedding:
         options: checked options.
         handle: the model.
         open_caches: returns where embeddings are kept; others once the model's files have changed.
+        supplied: what is not computed, nor kept in a cache, nor counted.
 
     Attributes:
         truncation: what was cut from the texts, equal ones counted each.
@@ -72,6 +96,7 @@ class Embedding:
         options: EncoderOptions,
         handle: ModelHandle,
         open_caches: Callable[[], Caches],
+        supplied: Sequence[Supplied] = (),
     ) -> None:
         self._role = role
         self._dim = dim
@@ -79,6 +104,7 @@ class Embedding:
         self._options = options
         self._handle = handle
         self._open_caches = open_caches
+        self._supplied = supplied
         self.truncation = Truncation()
         self.computed = 0
 
@@ -95,7 +121,11 @@ class Embedding:
         found = Embedded.empty(len(distinct), self._dim())
         caches = self._open_caches()
         keys = caches.keys(self._role, distinct)
-        rows = np.arange(len(distinct))
+        wanted = np.arange(len(distinct))
+        for supplied in self._supplied:
+            bare = [checked[i] for i in first[wanted].tolist()]
+            wanted = supplied.fill(self._role, bare, wanted, found)
+        rows = wanted
         if caches.memory is not None:
             rows = caches.memory.fill(keys, rows, found)
         new = rows
@@ -115,7 +145,7 @@ class Embedding:
                 break
             # The files were written again since they were last used: those were others' vectors.
             caches, keys = opened, opened.keys(self._role, distinct)
-            rows = new = np.arange(len(distinct))
+            rows = new = wanted
         policy = self._options["on_truncation"]
         cut = account_for_truncation(found.read[row_of], found.uncut[row_of], checked, policy)
         with tqdm(

@@ -5,14 +5,17 @@ from __future__ import annotations
 import copy
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import numpy as np
 
 from koe5_integrations.backends.folder import ModelFolder
 from koe5_integrations.backends.pick import EngineChoice
 from koe5_integrations.caching.disk import check_folder
 from koe5_integrations.caching.shared import NO_CACHES, Caches, open_caches
-from koe5_integrations.embedding import Embedding, are_few
+from koe5_integrations.embedding import Embedding, Supplied, are_few
 from koe5_integrations.errors import ConfigError
 from koe5_integrations.fingerprint import Fingerprint
 from koe5_integrations.handle import ModelHandle
@@ -24,6 +27,7 @@ from koe5_integrations.options import (
     OnTruncation,
     Precision,
     check_options,
+    check_server,
     check_truncate_dim,
     model_argument,
 )
@@ -53,7 +57,13 @@ class KoE5Encoder:
         query_prompt: replaces the profile's; ``""`` for none.
         passage_prompt: replaces the profile's; ``""`` for none.
         backend: ``torch``, ``onnx`` or ``openvino`` (of a model that ``koe5 export`` has written),
-            ``static``, or ``auto``: the fastest of them that is at hand; see :attr:`engine`.
+            ``static``, ``remote`` (a server), or ``auto``: the server if there is a ``base_url``,
+            else the fastest of the others that is at hand; see :attr:`engine`.
+        base_url: address of a server that runs the model: Text Embeddings Inference, or one with
+            OpenAI's interface (vLLM, infinity, llama.cpp). Of the model's files only tokenizer and
+            configuration are then needed here.
+        api_key_env: name of the environment variable that holds the server's key, never the key
+            itself; None is ``KOE5_API_KEY``, if that is set.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, …, or several, as ``cuda:0,cuda:1``; None
             takes the best there is.
         precision: ``fp32`` (None), ``bf16``, ``fp16`` (GPUs) or ``int8`` (CPUs).
@@ -91,6 +101,8 @@ class KoE5Encoder:
         query_prompt: str | None = None,
         passage_prompt: str | None = None,
         backend: BackendName = "auto",
+        base_url: str | None = None,
+        api_key_env: str | None = None,
         device: str | None = None,
         precision: Precision | None = None,
         compile: bool = False,
@@ -112,6 +124,8 @@ class KoE5Encoder:
             query_prompt=query_prompt,
             passage_prompt=passage_prompt,
             backend=backend,
+            base_url=base_url,
+            api_key_env=api_key_env,
             device=device,
             precision=precision,
             compile=compile,
@@ -143,6 +157,7 @@ class KoE5Encoder:
         self._computed = 0
         self._known: tuple[ModelFolder, Fingerprint] | None = None
         self._opened: Caches | None = None
+        self._supplied: tuple[Supplied, ...] = ()
 
     def encode_queries(self, texts: Iterable[str], *, show_progress: bool = False) -> Vectors:
         """Embed questions; equal ones are computed once, cached ones not at all.
@@ -162,6 +177,7 @@ class KoE5Encoder:
             MissingExtraError: its backend is not installed.
             ConfigError: the options don't suit the model, or the cache's folder can't be used.
             EncodingError: the model returned something that is no embedding.
+            EmbeddingServerError: the server that runs it can't be reached, or answers nonsense.
         """
         return run(self._steps(texts, "query", show_progress))
 
@@ -255,6 +271,7 @@ class KoE5Encoder:
             ConfigError: the options can't be combined, or not for this model.
             MissingExtraError: the engine is not installed.
             ModelLoadError: the model, or the export that the engine needs, can't be had.
+            EmbeddingServerError: the server that is to run it can't be reached.
         """
         return self._handle.engine
 
@@ -273,6 +290,8 @@ class KoE5Encoder:
             made_in = self._handle.precision
             if made_in.startswith("int8-"):
                 kept["int8_engine"] = made_in.removeprefix("int8-")
+        if self._options["base_url"] is not None and self._handle.precision != "fp32":
+            kept["precision"] = self._handle.precision  # the server may have chosen it
         return kept
 
     @property
@@ -308,6 +327,41 @@ class KoE5Encoder:
         other._options = options
         return other
 
+    @contextmanager
+    def supplying(
+        self, texts: Iterable[str], vectors: Vectors, *, role: Role = "passage"
+    ) -> Iterator[None]:
+        """Have these texts not computed in a ``with`` block, because their vectors are known.
+
+        For what embeds by itself the texts it is given, as LangChain's vector stores do. It holds
+        for every call of this encoder that begins in the block, from whatever thread. Such texts
+        are not counted in :attr:`computed` and :attr:`truncation`, and not kept in caches.
+
+        Args:
+            texts: bare, as they will be passed to :meth:`encode_passages`; others are computed.
+            vectors: float32, shape (len(texts), dim), of an encoder with the same fingerprint.
+            role: in which they are known.
+
+        Raises:
+            InputError: as :meth:`encode_queries`.
+            ConfigError: there is not one vector of ``dim`` finite numbers for each text.
+        """
+        checked = check_texts(texts, normalize_unicode=self._options["normalize_unicode"])
+        given = np.asarray(vectors, dtype=np.float32)
+        if given.shape != (len(checked), self.dim) or not np.isfinite(given).all():
+            raise ConfigError(
+                f"vectors of shape {given.shape} must be {len(checked)} of {self.dim} finite "
+                "numbers, one for each text"
+            )
+        supplied = Supplied(role, checked, given)
+        with _changing:
+            self._supplied += (supplied,)
+        try:
+            yield
+        finally:
+            with _changing:
+                self._supplied = tuple(one for one in self._supplied if one is not supplied)
+
     def config(self) -> dict[str, Any]:
         """Return the arguments that rebuild this encoder, as JSON types, defaults left out."""
         defaults = KoE5Encoder.__init__.__kwdefaults__ or {}
@@ -328,7 +382,7 @@ class KoE5Encoder:
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the settings; whoever unpickles them loads the model anew and counts from 0."""
         new = {"_truncation": Truncation(), "_computed": 0, "_known": None, "_opened": None}
-        return self.__dict__ | new
+        return self.__dict__ | new | {"_supplied": ()}
 
     def _steps(self, texts: Iterable[str], role: Role, show_progress: bool) -> Steps[Vectors]:
         in_memory = self._opened is not None and self._opened.memory is not None
@@ -341,9 +395,10 @@ class KoE5Encoder:
             options=self._options,
             handle=self._handle,
             open_caches=self._caches,
+            supplied=self._supplied,
         )
         vectors = yield from call.steps(texts, show_progress)
-        with _counting:
+        with _changing:
             self._truncation += call.truncation
             self._computed += call.computed
         return vectors
@@ -358,12 +413,12 @@ class KoE5Encoder:
         return self._opened
 
 
-_counting = threading.Lock()
+_changing = threading.Lock()
 
 
 def _after_fork() -> None:
-    global _counting
-    _counting = threading.Lock()  # another thread may have held it
+    global _changing
+    _changing = threading.Lock()  # another thread may have held it
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which can't fork
@@ -372,6 +427,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which can't fork
 
 def _check(options: EncoderOptions) -> None:
     check_options(options)
+    check_server(options)
     if options["embedding_cache"] is not None:
         check_folder(options["embedding_cache"])
 

@@ -34,6 +34,8 @@ class EncoderFields(BaseModel):
     query_prompt: str | None = None
     passage_prompt: str | None = None
     backend: BackendName = "auto"
+    base_url: str | None = None
+    api_key_env: str | None = None
     device: str | None = None
     precision: Precision | None = None
     compile: bool = False
@@ -75,6 +77,8 @@ class EncoderFields(BaseModel):
     @classmethod
     def _explain(cls, detail: Mapping[str, Any]) -> str:
         name = ".".join(map(str, detail["loc"]))
+        if name == "api_key_env":
+            return "api_key_env= must be the name of an environment variable, not the key itself"
         if detail["type"] != "extra_forbidden":
             return f"{name}={shorten(detail['input'])}: {detail['msg']}"
         for field, info in cls.model_fields.items():

@@ -21,6 +21,7 @@ class Fingerprint:
     Attributes:
         model: name or folder, for people; the same weights elsewhere have the same digest.
         weights: hash of the tokenizer and of samples of every weight tensor, which covers the
+            revision; of a model on a server whose weights are not here, of the tokenizer and the
             revision.
         query_prompt: put in front of a question.
         passage_prompt: put in front of a text to be found.
@@ -28,8 +29,8 @@ class Fingerprint:
         normalize: vectors have unit length.
         max_seq_length: tokens read of each text.
         truncate_dim: dimensions kept.
-        precision: number format the model runs in; for int8 with the engine, as ``int8-onnx``,
-            because each rounds in a way of its own.
+        precision: number format the model runs in, here or on a server; for int8 with the engine,
+            as ``int8-onnx``, because each rounds in a way of its own.
         unicode: normalisation form of the text, ``NFC`` or ``none``.
     """
 

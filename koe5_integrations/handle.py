@@ -10,6 +10,7 @@ from koe5_integrations.backends.folder import ModelFolder
 from koe5_integrations.backends.hub import find_model
 from koe5_integrations.backends.load import load_backend
 from koe5_integrations.backends.pick import EngineChoice, pick
+from koe5_integrations.backends.remote.server import Address
 from koe5_integrations.backends.tokenizer import TextTokenizer
 from koe5_integrations.errors import ConfigError, ModelLoadError
 from koe5_integrations.options import EncoderOptions
@@ -38,6 +39,8 @@ class ModelHandle:
         self._is_folder = is_folder
         self._profile = profile
         self._options = options
+        url = options["base_url"]
+        self._address = Address(url.rstrip("/"), options["api_key_env"]) if url else None
         self._folder: ModelFolder | None = None
         self._worker: Worker | None = None
         self._engine: EngineChoice | None = None
@@ -65,6 +68,7 @@ class ModelHandle:
                 revision=options["revision"] or pinned,
                 cache_folder=options["cache_folder"],
                 local_files_only=options["local_files_only"],
+                weights=self._address is None,
             )
             self._check(folder)
             self._folder, self._state = folder, folder.state
@@ -110,12 +114,13 @@ class ModelHandle:
 
     @property
     def engine(self) -> EngineChoice:
-        """What runs the model, or would if it were loaded now.
+        """What runs the model, or would if it were loaded now; a server is asked what it serves.
 
         Raises:
             ConfigError: the options can't be combined, or not for this model.
             MissingExtraError: the backend is not installed.
             ModelLoadError: the model or the export that the backend needs can't be had.
+            EmbeddingServerError: the server can't be reached.
         """
         if self._worker is not None and self._worker.alive and self._engine is not None:
             return self._engine
@@ -127,11 +132,18 @@ class ModelHandle:
             precision=options["precision"],
             compile=options["compile"],
             name=self._model,
+            address=self._address,
+            normalize=self.normalize,
         )
 
     @property
     def precision(self) -> str:
-        """Number format of the vectors' making; that of int8 with the engine, for each differs."""
+        """Number format of the vectors' making; that of int8 with the engine, for each differs.
+
+        A server is asked, unless the options say it.
+        """
+        if self._address is not None:
+            return self._options["precision"] or self.engine.precision
         export = self.folder.export
         precision = self._options["precision"] or (export.precision if export else "fp32")
         return precision if precision != "int8" else f"int8-{self.engine.backend}"
@@ -143,6 +155,7 @@ class ModelHandle:
             ConfigError: the backend can't run the model.
             MissingExtraError: the backend is not installed.
             ModelLoadError: the model can't be had or loaded.
+            EmbeddingServerError: the server can't be reached.
         """
         if self._worker is None or not self._worker.alive:
             if self._worker is not None or self.folder.state != self._state:
@@ -151,11 +164,13 @@ class ModelHandle:
             max_seq_length = self._options["max_seq_length"] or folder.max_seq_length
             compile = self._options["compile"]
             engine = self.engine
+            served = engine.served
 
             def load(forked: bool) -> list[Backend]:
                 _logger.info("%s: %s", self._model, engine)
-                return [
-                    load_backend(
+
+                def load_on(device: str) -> Backend:
+                    return load_backend(
                         folder,
                         engine,
                         device=device,
@@ -164,10 +179,18 @@ class ModelHandle:
                         compile=compile,
                         forked=forked,
                     )
-                    for device in engine.devices
-                ]
+
+                if served is not None:  # one client for all requests
+                    return [load_on(engine.device)] * len(engine.devices)
+                return [load_on(device) for device in engine.devices]
 
             key = (folder.path, engine, max_seq_length, pooling, compile)
-            self._worker = shared_worker(key, (folder.state, engine.state), load)
+            self._worker = shared_worker(
+                key,
+                (folder.state, engine.state),
+                load,
+                most_texts=served.most_texts if served else None,
+                elsewhere=served is not None,
+            )
             self._engine = engine
         return self._worker

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypedDict, get_args, get_type_hints
+from urllib.parse import urlsplit
 
 from koe5_integrations.errors import ConfigError, TruncateDimWarning, shorten
 from koe5_integrations.profiles import ModelProfile
@@ -15,11 +17,12 @@ __all__ = [
     "VECTOR_OPTIONS",
     "EncoderOptions",
     "check_options",
+    "check_server",
     "check_truncate_dim",
     "model_argument",
 ]
 
-BackendName: TypeAlias = Literal["auto", "torch", "onnx", "openvino", "static"]
+BackendName: TypeAlias = Literal["auto", "torch", "onnx", "openvino", "static", "remote"]
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16", "int8"]
 OnPrefixed: TypeAlias = Literal["warn", "error", "keep"]
 OnTruncation: TypeAlias = Literal["warn", "error", "ignore"]
@@ -33,6 +36,8 @@ class EncoderOptions(TypedDict, total=False):
     query_prompt: str | None
     passage_prompt: str | None
     backend: BackendName
+    base_url: str | None
+    api_key_env: str | None
     device: str | None
     precision: Precision | None
     compile: bool
@@ -78,6 +83,11 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "on_prefixed": get_args(OnPrefixed),
     "on_truncation": get_args(OnTruncation),
 }
+_NO_KEY = (
+    "api_key_env= must be the name of an environment variable, in capitals, such as "
+    "'TEI_API_KEY', and not the key itself (what was given is not shown)"
+)
+_LONG_WORD = 20
 _POSITIVE = (
     "max_seq_length",
     "truncate_dim",
@@ -101,10 +111,58 @@ def check_options(options: Mapping[str, Any]) -> None:
         if not isinstance(value, _TYPES[name]) or (
             isinstance(value, bool) and bool not in _TYPES[name]
         ):
+            if name == "api_key_env":
+                raise ConfigError(_NO_KEY)
             wanted = " or ".join("None" if t is type(None) else t.__name__ for t in _TYPES[name])
             raise ConfigError(f"{name}={shorten(value)} must be {wanted}")
         if name in _POSITIVE and isinstance(value, int) and value < 1:
             raise ConfigError(f"{name}={value!r} must be at least 1, or None for the default")
+        if name == "base_url" and isinstance(value, str):
+            _check_url(value)
+        if name == "api_key_env" and isinstance(value, str) and not _names_a_variable(value):
+            raise ConfigError(_NO_KEY)
+
+
+def check_server(options: EncoderOptions) -> None:
+    """Raise ConfigError for a backend and an address that don't go together."""
+    backend, url = options["backend"], options["base_url"]
+    if backend == "remote" and url is None:
+        raise ConfigError(
+            "backend='remote' needs base_url=, the address of the server that runs the model, such "
+            "as 'http://127.0.0.1:8080'"
+        )
+    if url is not None and backend not in ("auto", "remote"):
+        raise ConfigError(
+            f"base_url={url!r}, backend={backend!r}: either a server runs the model, or this "
+            "machine does; leave one of them out"
+        )
+    if url is None and options["api_key_env"] is not None:
+        raise ConfigError("api_key_env= is for a server: give its base_url= too")
+
+
+def _check_url(url: str) -> None:
+    if any(character in url for character in "@?#"):
+        raise ConfigError(
+            "base_url= holds more than an address (it is not shown, in case that is a secret): "
+            "give it as 'https://host:port/path', and the name of the environment variable that "
+            "holds the key as api_key_env="
+        )
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound or not url.isprintable() or " " in url:
+        raise ConfigError(
+            f"base_url={shorten(url)} must be the address of a server, such as "
+            "'http://127.0.0.1:8080'"
+        )
+
+
+def _names_a_variable(text: str) -> bool:
+    """Whether this names an environment variable, and is no key given in its place."""
+    plain = re.fullmatch("[A-Z][A-Z0-9_]*", text) is not None
+    return plain and (len(text) < _LONG_WORD or "_" in text)
 
 
 def check_truncate_dim(truncate_dim: int, profile: ModelProfile, *, is_folder: bool) -> None:

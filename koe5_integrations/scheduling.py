@@ -13,7 +13,12 @@ from typing import NamedTuple
 
 from koe5_integrations.backends import Backend, Tokens
 from koe5_integrations.desk import RELEASED, Desk
-from koe5_integrations.errors import DeviceMemoryError, EncoderClosedError
+from koe5_integrations.errors import (
+    ConfigError,
+    DeviceMemoryError,
+    EmbeddingServerError,
+    EncoderClosedError,
+)
 from koe5_integrations.passes import Job, Positions, Share, halve
 from koe5_integrations.types import Vectors
 
@@ -41,11 +46,22 @@ class Worker:
     Args:
         backends: the loaded model, at least once: on several devices, each takes the next pass when
             it has done one.
+        most_texts: in a pass, whatever their length; None is any number.
+        elsewhere: another machine runs the model, so that nothing here is damaged if the process
+            ends during a pass.
     """
 
-    def __init__(self, backends: Sequence[Backend]) -> None:
+    def __init__(
+        self,
+        backends: Sequence[Backend],
+        *,
+        most_texts: int | None = None,
+        elsewhere: bool = False,
+    ) -> None:
         self._backend: Backend | None = backends[0]
         self._batch_tokens = backends[0].batch_tokens
+        self._most_texts = most_texts
+        self._elsewhere = elsewhere
         self._desk = Desk(backends[0].pass_tokens, len(backends))
         self._pid = os.getpid()
         # Daemons, so that interpreter exit doesn't wait for a queue of work nobody will read; the
@@ -137,19 +153,22 @@ class Worker:
         if not self.alive:
             raise EncoderClosedError(RELEASED)
         batch_tokens = batch_tokens or self._batch_tokens
+        if self._most_texts is not None:
+            batch_size = min(batch_size or self._most_texts, self._most_texts)
         job = Job(tokens, batch_tokens, batch_size, finish, progress, positions)
         return Queued(self._desk.put(job), job.future)
 
     def close(self) -> None:
         """End after the passes that are running; the rest fails with EncoderClosedError.
 
-        The model is let go, also by who still holds this worker.
+        The model is let go, also by who still holds this worker. Passes elsewhere are not waited
+        for: a server may take minutes to answer.
         """
         if not self.alive:
             return
         self._backend = None
         self._desk.close()
-        if threading.current_thread() not in self._threads:
+        if threading.current_thread() not in self._threads and not self._elsewhere:
             for thread in self._threads:
                 thread.join()
 
@@ -167,7 +186,8 @@ def _run_pass(shares: Sequence[Share], backend: Backend, desk: Desk) -> bool:
     """Run shares of jobs through the model together; return whether there were any.
 
     A pass that fails is run again in halves, until what fails is one text: with less at once it may
-    fit into memory, and one text's fault is its own caller's alone.
+    fit into memory, and one text's fault is its own caller's alone. What no text can be at fault
+    for fails all of them at once.
     """
     wanted = [share for share in shares if not share.job.over]
     texts = [job.tokens[i] for job, batch in wanted for i in batch]
@@ -175,6 +195,10 @@ def _run_pass(shares: Sequence[Share], backend: Backend, desk: Desk) -> bool:
         return bool(shares)
     try:
         vectors = backend.forward(texts)
+    except (EmbeddingServerError, ConfigError) as error:
+        for job, _ in wanted:
+            job.fail(error)
+        return True
     except BaseException as error:
         if len(texts) == 1:
             ((job, batch),) = wanted
@@ -206,7 +230,12 @@ _forked = False
 
 
 def shared_worker(
-    key: Hashable, state: Hashable, load: Callable[[bool], Sequence[Backend]]
+    key: Hashable,
+    state: Hashable,
+    load: Callable[[bool], Sequence[Backend]],
+    *,
+    most_texts: int | None = None,
+    elsewhere: bool = False,
 ) -> Worker:
     """Return the process's worker for a model, loading it on first use and when its files change.
 
@@ -215,12 +244,14 @@ def shared_worker(
         state: of its files. One loaded from another state lives on with the encoders that use it.
         load: called with whether this process was forked, and returns the model's replicas; may
             take long. Callers for any model wait meanwhile.
+        most_texts: as of :class:`Worker`.
+        elsewhere: as of :class:`Worker`.
     """
     with _lock:
         loaded_from, worker = _workers.get(key, (None, None))
         if worker is not None and worker.alive and loaded_from == state:
             return worker
-        worker = Worker(load(_forked))
+        worker = Worker(load(_forked), most_texts=most_texts, elsewhere=elsewhere)
         _workers[key] = (state, worker)
         return worker
 

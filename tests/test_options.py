@@ -26,7 +26,9 @@ VALID: dict[str, list[Any]] = {
     "profile": [None, "nlpai-lab/KoE5"],
     "query_prompt": [None, "", "query: "],
     "passage_prompt": [None, "", "passage: "],
-    "backend": ["auto", "torch", "onnx", "openvino", "static"],
+    "backend": ["auto", "torch", "onnx", "openvino", "static", "remote"],
+    "base_url": [None, "http://127.0.0.1:8080", "https://tei.example/koe5/v1/", "http://[::1]:80"],
+    "api_key_env": [None, "TEI_API_KEY", "TOKEN", "A_VARIABLE_WITH_QUITE_A_LONG_NAME"],
     "device": [None, "cpu", "cuda:1"],
     "precision": [None, "fp32", "bf16", "fp16", "int8"],
     "compile": [True, False],
@@ -49,6 +51,21 @@ INVALID: dict[str, tuple[Any, ...]] = {
     "query_prompt": TEXT,
     "passage_prompt": TEXT,
     "backend": (None, "tensorrt", "TORCH", 1, ["torch"]),
+    "base_url": (
+        *TEXT,
+        "",
+        "127.0.0.1:8080",
+        "localhost",
+        "ftp://tei.example",
+        "http://",
+        "http://tei.example:port",
+        "http://tei.example:99999",
+        "http://tei.example/a b",
+        "http://user:password@tei.example",
+        "https://tei.example?key=secret",
+        "https://tei.example#key",
+    ),
+    "api_key_env": (*TEXT, "", "sk-0123456789abcdef", "hf_AbCdEf", "ABCDEFGHIJKLMNOP0123456789"),
     "device": TEXT,
     "precision": ("float16", "int4", 16, {}),
     "compile": FLAG,
@@ -98,7 +115,7 @@ def test_the_encoder_refuses_them_when_it_is_made(name: str) -> None:
 def test_says_what_would_be_right() -> None:
     """The message names the choices, the types or the range."""
     with pytest.raises(
-        ConfigError, match="must be one of 'auto', 'torch', 'onnx', 'openvino', 'static'"
+        ConfigError, match="must be one of 'auto', 'torch', 'onnx', 'openvino', 'static', 'remote'"
     ):
         check_options({"backend": "tensorrt"})
     with pytest.raises(ConfigError, match="'8' must be int or None"):
@@ -132,7 +149,8 @@ def test_options_that_change_vectors_are_options() -> None:
     """The options that change a vector are a part of the options."""
     assert set(EncoderOptions.__annotations__) > VECTOR_OPTIONS
     # Where and how fast must not decide whether vectors may be compared.
-    assert not VECTOR_OPTIONS & {"backend", "device", "batch_size", "batch_tokens", "cache_folder"}
+    elsewhere = {"backend", "base_url", "api_key_env", "device", "cache_folder"}
+    assert not VECTOR_OPTIONS & (elsewhere | {"batch_size", "batch_tokens"})
 
 
 def test_more_dimensions_than_the_model_has_are_refused() -> None:

@@ -26,9 +26,16 @@ class Tokens(NamedTuple):
     uncut: int
     """How many tokens the whole text has; more than ``len(ids)`` if it was cut."""
 
+    text: str = ""
+    """What a server is sent, cut like the tokens; empty where the model runs here."""
+
 
 class Backend(Protocol):
-    """A loaded model; any thread may call ``tokenize``, one at a time ``forward``."""
+    """A loaded model; any thread may call ``tokenize``, one at a time ``forward``.
+
+    A model on a server takes several calls of ``forward`` at a time: it stands for each of its own
+    replicas.
+    """
 
     batch_tokens: int
     """How many tokens, padding included, this engine and device like to see in one pass."""
@@ -46,4 +53,5 @@ class Backend(Protocol):
         Raises:
             DeviceMemoryError: so much at once does not fit into the device's memory; it is called
                 again with less.
+            EmbeddingServerError: no text is at fault; it is not called again for these.
         """

@@ -55,6 +55,7 @@ class ModelFolder:
         pooling: ``mean``, ``cls``, …; None if the files don't say.
         normalize: the model ends in a normalisation.
         export: what the folder holds instead of weights, if it was written by ``koe5 export``.
+        version: what tells the model from others where its weights are not there; None if they are.
     """
 
     path: Path
@@ -66,10 +67,15 @@ class ModelFolder:
     pooling: str | None
     normalize: bool
     export: Export | None = None
+    version: str | None = None
 
     @classmethod
-    def read(cls, path: Path) -> ModelFolder:
+    def read(cls, path: Path, *, version: str | None = None) -> ModelFolder:
         """Read ``modules.json`` and the configurations it names.
+
+        Args:
+            path: the folder.
+            version: weights may be missing, and this then says which they would be.
 
         Raises:
             ModelLoadError: neither safetensors weights nor an export, a file that is missing or not
@@ -80,10 +86,12 @@ class ModelFolder:
         folders = tuple(dict.fromkeys(path / at for _, at in modules)) or (path,)
         has_weights = any(any(folder.glob("*.safetensors")) for folder in folders)
         export = None if has_weights else Export.read(path)
-        if export is None:
+        if has_weights or export is not None:
+            version = None
+        if export is None and version is None:
             check_weights(path, folders)
         if modules:
-            return cls._from_modules(path, folders, modules, export)
+            return cls._from_modules(path, folders, modules, export, version)
         config = read_json(path / "config.json")
         return cls(
             path=path,
@@ -95,6 +103,7 @@ class ModelFolder:
             pooling=None,
             normalize=False,
             export=export,
+            version=version,
         )
 
     @classmethod
@@ -104,6 +113,7 @@ class ModelFolder:
         folders: tuple[Path, ...],
         modules: list[tuple[str, str]],
         export: Export | None,
+        version: str | None,
     ) -> ModelFolder:
         kind: Literal["static", "transformer"] = "transformer"
         dim: int | None = None
@@ -140,7 +150,9 @@ class ModelFolder:
         if dim is None:
             raise ModelLoadError(f"{path}: no module in modules.json says how long a vector is")
         names = tuple(name for name, _ in modules)
-        return cls(path, folders, kind, names, dim, max_seq_length, pooling, normalize, export)
+        return cls(
+            path, folders, kind, names, dim, max_seq_length, pooling, normalize, export, version
+        )
 
     def files(self, pattern: str) -> list[Path]:
         """The model's own files of this pattern: not those of checkpoints or exports beside it."""
@@ -198,11 +210,13 @@ class ModelFolder:
 
         The start, middle and end of each tensor are read, so fine-tuning changes it while moving,
         re-sharding or re-saving the same weights does not, and 2 GB take milliseconds. An export
-        has that of the model it was made from.
+        has that of the model it was made from. Without weights, the version stands for them.
         """
         if self.export is not None:
             return self.export.weights
         digest = hashlib.sha256(repr(self.modules).encode())
+        if self.version is not None:
+            digest.update(f"without weights: {self.version}".encode())
         for dense in self.files("config.json") if "Dense" in self.modules else []:
             digest.update(str(read_json(dense).get("activation_function")).encode())
         for tokenizer in self.files("tokenizer.json"):

@@ -26,31 +26,50 @@ def find_model(
     revision: str | None = None,
     cache_folder: str | None = None,
     local_files_only: bool = False,
+    weights: bool = True,
 ) -> ModelFolder:
     """Return the folder that holds a model, downloading it if it is a hub name that is not cached.
 
     A hub name is looked up once in a process: it goes on meaning the commit it meant at first.
 
+    Args:
+        model: name or path.
+        is_folder: it is a path.
+        revision: commit, branch or tag on the hub; of a folder without weights, its version.
+        cache_folder: hub cache to use instead of the default one.
+        local_files_only: never ask the hub.
+        weights: they are needed; otherwise they are not downloaded, and may be missing.
+
     Raises:
         ModelLoadError: it can't be had, or its files are incomplete.
     """
     if is_folder:
-        return ModelFolder.read(Path(model))
+        return ModelFolder.read(Path(model), version=None if weights else revision or "")
     if model == BUNDLED_MODEL:
         return ModelFolder.read(Path(str(files("koe5_integrations") / "models" / model)))
     if revision is not None and re.fullmatch("[0-9a-f]{40}", revision):
         # A commit never changes, so a complete cached copy needs no question to the hub.
         try:
-            return ModelFolder.read(_snapshot(model, revision, cache_folder, True))
+            return _read(model, _snapshot(model, revision, cache_folder, True, weights), weights)
         except ModelLoadError:
             if local_files_only:
                 raise
-    return ModelFolder.read(_snapshot(model, revision, cache_folder, local_files_only))
+    found = _snapshot(model, revision, cache_folder, local_files_only, weights)
+    return _read(model, found, weights)
+
+
+def _read(model: str, snapshot: Path, weights: bool) -> ModelFolder:
+    # The cache names a snapshot by its commit.
+    return ModelFolder.read(snapshot, version=None if weights else f"{model}@{snapshot.name}")
 
 
 @cache
 def _snapshot(
-    model: str, revision: str | None, cache_folder: str | None, local_files_only: bool
+    model: str,
+    revision: str | None,
+    cache_folder: str | None,
+    local_files_only: bool,
+    weights: bool,
 ) -> Path:
     from huggingface_hub import snapshot_download  # 90 ms that the bundled model does without
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
@@ -63,7 +82,7 @@ def _snapshot(
                 cache_dir=cache_folder,
                 local_files_only=local_files_only,
                 allow_patterns=_WANTED,
-                ignore_patterns=_UNWANTED,
+                ignore_patterns=_UNWANTED if weights else [*_UNWANTED, "*.safetensors"],
             )
         )
     # HTTP errors of the hub are OSErrors.

@@ -32,11 +32,19 @@ def load_backend(
         forked: this process was forked from one that may have used the model.
 
     Raises:
-        ConfigError: the device does not exist here.
+        ConfigError: the device does not exist here, or the server embeds otherwise.
+        EmbeddingServerError: it can't be reached.
         MissingExtraError: the backend is not installed.
         ModelLoadError: the folder can't be loaded.
     """
     # Each engine is imported where it is used: none of the others need be installed.
+    if choice.served is not None:
+        from koe5_integrations.backends.remote.backend import RemoteBackend
+        from koe5_integrations.backends.remote.checks import check_server
+
+        remote = RemoteBackend(folder, choice.served, max_seq_length)
+        check_server(remote, folder, choice.served, max_seq_length, pooling)
+        return remote
     if choice.backend == "static":
         from koe5_integrations.backends.static import StaticBackend
 

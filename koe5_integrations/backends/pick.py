@@ -15,7 +15,7 @@ fp16       torch                   the others don't compute in it
 =========  ======================  =============================================================
 
 ``koe5 bench`` measures it anew on the machine at hand. Where torch finds a GPU, torch runs the
-model, unless int8 is asked for, which is for CPUs.
+model, unless int8 is asked for, which is for CPUs. A server runs it where one is named.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from typing import Literal, NoReturn, TypeAlias, cast
 
 from koe5_integrations.backends.folder import ModelFolder
 from koe5_integrations.backends.hardware import Machine, this_machine
+from koe5_integrations.backends.remote.server import REPLICAS, Address, Served
 from koe5_integrations.errors import ConfigError, MissingExtraError, ModelLoadError
 from koe5_integrations.exports import Engine, Export, ExportPrecision
 
 __all__ = ["EngineChoice", "pick"]
 
-EngineName: TypeAlias = Literal["torch", "onnx", "openvino", "static"]
+EngineName: TypeAlias = Literal["torch", "onnx", "openvino", "static", "remote"]
 
 _PRECISIONS: dict[str, tuple[str, ...]] = {
     "onnx": ("fp32", "int8"),
@@ -52,6 +53,7 @@ class EngineChoice:
         device: where; several, separated by commas, have a copy of the model each.
         graph: the file it loads, of an exported model; None if it runs the model's own weights.
         why: one sentence for people.
+        served: what a server says of itself, where one runs the model.
     """
 
     backend: EngineName
@@ -59,11 +61,12 @@ class EngineChoice:
     device: str
     graph: Path | None = None
     why: str = field(default="", compare=False)
+    served: Served | None = None
 
     @property
     def devices(self) -> list[str]:
-        """Each device, once for each copy of the model."""
-        return self.device.split(",")
+        """Each device, once for each copy of the model, or each request under way at once."""
+        return [self.device] * REPLICAS if self.served else self.device.split(",")
 
     @property
     def state(self) -> tuple[object, ...]:
@@ -85,6 +88,8 @@ def pick(
     compile: bool = False,
     name: str | None = None,
     machine: Machine | None = None,
+    address: Address | None = None,
+    normalize: bool = True,
 ) -> EngineChoice:
     """Choose what runs a model, without loading anything of it.
 
@@ -96,12 +101,30 @@ def pick(
         compile: torch is to compile the model, which only torch can.
         name: what its user calls the model, for errors.
         machine: what there is to choose from; None looks.
+        address: of the server that is to run it, which is asked what it serves.
+        normalize: the model's vectors are to have unit length.
 
     Raises:
-        ConfigError: what was asked for can't be combined.
+        ConfigError: what was asked for can't be combined, or the server serves something else.
         MissingExtraError: what is needed is not installed.
         ModelLoadError: the backend needs an export of the model, and none is there.
+        EmbeddingServerError: the server can't be reached.
     """
+    if address is not None:
+        if device is not None or compile:
+            wanted = "compile=True" if compile else f"device={device!r}"
+            raise ConfigError(f"{wanted}: the server decides how it runs the model; leave it out")
+        from koe5_integrations.backends.remote.discovery import find_server
+
+        called = name or str(folder.path)
+        served = find_server(folder, address, called, precision, normalize=normalize)
+        return EngineChoice(
+            "remote",
+            precision or served.precision or "fp32",
+            address.base_url,
+            served=served,
+            why=f"{served.shown}, which calls it {served.model!r}",
+        )
     return _Picker(
         folder, backend, device, precision, compile, name or str(folder.path), machine
     ).pick()

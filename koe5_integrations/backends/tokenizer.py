@@ -75,6 +75,19 @@ class TextTokenizer:
                 tokens.append(Tokens(np.array(encoding.ids, dtype=np.int32), uncut))
         return tokens
 
+    def cut(self, text: str) -> str:
+        """Return the longest start of a text that is read uncut, ending where a token ends.
+
+        It is read as the tokens the whole text is cut to, but for rare ends within a letter that
+        the normaliser has made several of.
+        """
+        encoding = self._tokenizer.encode(text, add_special_tokens=self._add_special_tokens)
+        for end in sorted({end for _, end in encoding.offsets}, reverse=True):
+            tokens = self([text[:end]])[0]
+            if tokens.uncut <= len(tokens.ids):
+                return text[:end]
+        return ""
+
 
 def pad(batch: Sequence[Tokens], pad_id: int) -> npt.NDArray[np.int64]:
     """Return token ids and attention mask, shape (2, len(batch), longest text)."""

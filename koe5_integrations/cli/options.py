@@ -12,7 +12,9 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 
 __all__ = [
+    "ApiKeyEnv",
     "Backend",
+    "BaseUrl",
     "BatchSize",
     "CacheFolder",
     "Device",
@@ -70,8 +72,23 @@ PassagePrompt: TypeAlias = Annotated[
     ),
 ]
 Backend: TypeAlias = Annotated[
-    Literal["auto", "torch", "onnx", "openvino", "static"] | None,
+    Literal["auto", "torch", "onnx", "openvino", "static", "remote"] | None,
     typer.Option(help="What runs the model.", show_default="auto", rich_help_panel=_PANEL),
+]
+BaseUrl: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of a server that runs the model, such as http://127.0.0.1:8080.",
+        rich_help_panel=_PANEL,
+    ),
+]
+ApiKeyEnv: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="Name of the environment variable that holds the server's key.",
+        show_default="KOE5_API_KEY, if it is set",
+        rich_help_panel=_PANEL,
+    ),
 ]
 Device: TypeAlias = Annotated[
     str | None,

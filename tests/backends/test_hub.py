@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import huggingface_hub.constants
 import numpy as np
 import pytest
@@ -159,3 +160,42 @@ def test_a_name_the_hub_would_not_allow_is_an_error_of_ours(tmp_path: Path) -> N
     )
     with pytest.raises(ModelLoadError, match=r"bad name!.*HFValidationError"):
         encoder.encode_queries(["가"])
+
+
+def test_weights_are_not_downloaded_for_a_server(
+    small: None, tmp_path: Path, xlm_roberta: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a hub model only tokenizer and configuration are asked for, and its commit is known."""
+    asked: list[Any] = []
+    download = huggingface_hub.snapshot_download
+
+    def noted(*args: Any, **kwargs: Any) -> str:
+        asked.append(kwargs["ignore_patterns"])
+        return download(*args, **kwargs)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", noted)
+    for name, commit, ref in ((NAME, COMMIT, None), (UNPINNED, OTHER_COMMIT, "main")):
+        (cache_model(tmp_path, name, commit, xlm_roberta, ref) / "model.safetensors").unlink()
+        options = {"cache_folder": tmp_path, "local_files_only": True, "precision": "fp32"}
+        remote = KoE5Encoder(name, base_url="http://127.0.0.1:9", **options)
+        assert remote.count_tokens(["파이썬"], "query") == [
+            KoE5Encoder(xlm_roberta).count_tokens(["파이썬"], "query")[0]
+        ]
+        folder = remote._handle.folder
+        assert (folder.dim, folder.version) == (32, f"{name}@{commit}")
+        assert remote.fingerprint.weights == folder.digest
+        with pytest.raises(ModelLoadError, match="safetensors weights"):
+            KoE5Encoder(name, **options).load()
+    assert ["*.safetensors" in ignored for ignored in asked].count(True) == 2
+
+
+def test_weights_that_are_there_are_what_counts(
+    small: None, tmp_path: Path, xlm_roberta: Path
+) -> None:
+    """With the weights in the cache, a server's vectors have the local model's fingerprint."""
+    cache_model(tmp_path, NAME, COMMIT, xlm_roberta)
+    found = find_model(
+        NAME, is_folder=False, revision=COMMIT, cache_folder=str(tmp_path), weights=False
+    )
+    assert found.version is None
+    assert found.digest == KoE5Encoder(xlm_roberta).fingerprint.weights
