@@ -39,16 +39,22 @@ class ModelHandle:
         self._is_folder = is_folder
         self._profile = profile
         self._options = options
-        url = options["base_url"]
-        self._address = Address(url.rstrip("/"), options["api_key_env"]) if url else None
+        url = options.get("base_url")
+        self._address = Address(url.rstrip("/"), options.get("api_key_env")) if url else None
         self._folder: ModelFolder | None = None
         self._worker: Worker | None = None
         self._engine: EngineChoice | None = None
         self._state: tuple[object, ...] = ()
+        self._tokenizer: TextTokenizer | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the settings alone."""
-        return self.__dict__ | {"_folder": None, "_worker": None, "_engine": None}
+        return self.__dict__ | {
+            "_folder": None,
+            "_worker": None,
+            "_engine": None,
+            "_tokenizer": None,
+        }
 
     @property
     def folder(self) -> ModelFolder:
@@ -110,7 +116,10 @@ class ModelHandle:
         """Return each text's tokens, without loading the weights if they are not."""
         if self._worker is not None and self._worker.alive:
             return self._worker.backend.tokenize(texts)
-        return TextTokenizer.from_folder(self.folder, None)(texts)
+        if self._tokenizer is None or self.folder.state != self._state:
+            self._folder = None  # written again since it was read
+            self._tokenizer = TextTokenizer.from_folder(self.folder, None)
+        return self._tokenizer(texts)
 
     @property
     def engine(self) -> EngineChoice:
