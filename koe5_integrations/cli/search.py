@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -16,7 +15,7 @@ import typer
 from koe5_integrations.cli import options
 from koe5_integrations.cli.exits import CommandError, at_its_place
 from koe5_integrations.cli.reading import decode_line
-from koe5_integrations.cli.terminal import say, say_warning, terminal_width
+from koe5_integrations.cli.terminal import printable, say, say_warning, terminal_width
 from koe5_integrations.errors import ConfigError, KoE5Error, PrefixedTextWarning
 
 if TYPE_CHECKING:
@@ -28,6 +27,8 @@ __all__ = ["search_collection"]
 
 _INDENT = " " * 8
 _TEXT_LINES = 2
+# What `koe5 ingest` notes of each passage, which says nothing of a document's only one.
+_OF_PASSAGES = ("document_id", "chunk", "chunks")
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def search_collection(
             show_default="the one the collection was made with",
         ),
     ] = None,
+    base_url: options.BaseUrl = None,
+    api_key_env: options.ApiKeyEnv = None,
     device: options.Device = None,
     cache_folder: options.CacheFolder = None,
 ) -> None:
@@ -79,7 +82,12 @@ def search_collection(
     The question is embedded with the model, prefix and settings that the
     collection was made with. A score is the cosine similarity, at most 1.
     """
-    machine = {"device": device, "cache_folder": cache_folder}
+    machine = {
+        "base_url": base_url,
+        "api_key_env": api_key_env,
+        "device": device,
+        "cache_folder": cache_folder,
+    }
     opened, function = _open_existing(persist_dir, collection, model, machine)
     from_stdin = query is None or query == "-"
     questions = _questions() if from_stdin else iter([("the query", query or "")])
@@ -91,7 +99,7 @@ def search_collection(
             typer.echo(json.dumps(document, ensure_ascii=False))
             continue
         if from_stdin:
-            typer.secho(_printable(question), bold=True)
+            typer.secho(printable(question), bold=True)
         for found in results:
             for line in _lines(found, width):
                 typer.echo(line)
@@ -198,11 +206,14 @@ def _lines(found: _Found, width: int | None) -> list[str]:
     from rich.text import Text
 
     # Keys that begin with _ are a framework's own, such as LlamaIndex's serialised node.
+    hidden = _OF_PASSAGES if found.metadata.get("chunks") == 1 else ()
     facts = [
-        f"{key}={value}" for key, value in found.metadata.items() if key[:1] != "_" and value != ""
+        f"{key}={value}"
+        for key, value in found.metadata.items()
+        if key[:1] != "_" and key not in hidden and value != ""
     ]
-    head = "  ".join([f"{found.score:.4f}", *map(_printable, [found.id, *facts])])
-    text = _printable(found.text) if found.text else "(no text is stored)"
+    head = "  ".join([f"{found.score:.4f}", *map(printable, [found.id, *facts])])
+    text = printable(found.text) if found.text else "(no text is stored)"
     if width is None:
         return [head, _INDENT + text]
     room = max(width - len(_INDENT), 16)
@@ -218,9 +229,3 @@ def _cut(text: str, width: int) -> str:
     from rich.cells import cell_len, set_cell_size
 
     return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"
-
-
-def _printable(text: str) -> str:
-    """Put a stored text on one line that can't move the cursor or colour the terminal."""
-    composed = unicodedata.normalize("NFC", text)
-    return " ".join("".join(c if c.isprintable() else " " for c in composed).split())

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
 from shutil import get_terminal_size
 
 import typer
 
-__all__ = ["say", "say_warning", "terminal_width"]
+__all__ = ["printable", "say", "say_warning", "terminal_width"]
+
+
+def printable(text: str) -> str:
+    """Put a stored text on one line that can't move the cursor or colour the terminal."""
+    composed = unicodedata.normalize("NFC", text)
+    return " ".join("".join(c if c.isprintable() else " " for c in composed).split())
 
 
 def say(message: str) -> None:

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 from koe5_integrations.ingestion.documents import Document, MetadataValue
 
-__all__ = ["Passage", "document_hash", "passages_of", "text_hash"]
+__all__ = ["FROM_COLLECTION", "Passage", "document_hash", "passages_of", "text_hash"]
+
+FROM_COLLECTION = "chroma-collection:"
+"""How the source of a row begins that was taken over from another collection."""
 
 _HEX_DIGITS = 32
 _NUMBERED = re.compile(r"#[0-9]+\Z")
@@ -47,7 +50,12 @@ class Passage:
 
     @property
     def stored_metadata(self) -> dict[str, MetadataValue]:
-        """What a vector store keeps: the document's metadata, its id, and the passage's number."""
+        """What a vector store keeps: the document's metadata, its id, and the passage's number.
+
+        A row that was taken over from another collection keeps the metadata it had, and no other.
+        """
+        if self.source.startswith(FROM_COLLECTION):
+            return dict(self.metadata)
         return {
             **self.metadata,
             "document_id": self.document_id,

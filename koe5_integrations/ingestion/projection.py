@@ -144,7 +144,10 @@ class Projection:
                     what
                     for what, same in (
                         ("text", text == passage.text),
-                        ("metadata", metadata == as_chroma_metadata(passage.stored_metadata)),
+                        (
+                            "metadata",
+                            (metadata or {}) == as_chroma_metadata(passage.stored_metadata),
+                        ),
                         ("vector", np.allclose(stored, vector, rtol=0, atol=_SAME_NUMBER)),
                     )
                     if not same

@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from koe5_integrations.ingestion.documents import Document
-from koe5_integrations.ingestion.passages import document_hash, passages_of, text_hash
+from koe5_integrations.ingestion.passages import (
+    FROM_COLLECTION,
+    document_hash,
+    passages_of,
+    text_hash,
+)
 
 DOCUMENT = Document("휴가.md", "연차는 입사일 기준입니다.", {"쪽": 1}, "docs", "docs/휴가.md")
 
@@ -23,6 +28,13 @@ def test_the_only_passage_has_the_documents_id() -> None:
         "chunk": 0,
         "chunks": 1,
     }
+
+
+def test_a_row_taken_over_keeps_its_metadata() -> None:
+    """What came from another collection gets nothing of ours, not even where it had nothing."""
+    row = replace(DOCUMENT, source=f"{FROM_COLLECTION}notes")
+    assert passages_of(row, [row.text], "v")[0].stored_metadata == {"쪽": 1}
+    assert passages_of(replace(row, metadata={}), [row.text], "v")[0].stored_metadata == {}
 
 
 def test_several_passages_are_numbered() -> None:

@@ -218,8 +218,9 @@ class ChromaStore:
         stored = self._collection.get(ids, include=["metadatas"])
         before = dict(zip(stored["ids"], stored["metadatas"] or [], strict=True))
         # Chroma merges: a key that is not named stays, one that is None goes. Its types don't know.
+        # It takes None for no metadata, but no empty one.
         replacing: Any = [
-            {**dict.fromkeys(before.get(id) or {}), **metadata}
+            {**dict.fromkeys(before.get(id) or {}), **metadata} or None
             for id, metadata in zip(ids, metadatas, strict=True)
         ]
         texts = [passage.text for passage in passages]
