@@ -12,7 +12,7 @@ import sys
 import threading
 import unicodedata
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,14 @@ from koe5_integrations.types import Role, Vectors
 WAIT = 20
 LONG = "서울의 겨울은 춥고 건조하며 여름은 덥고 습하다. " * 10
 Cached = Callable[..., KoE5Encoder]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_collections() -> Iterator[None]:
+    """Leave out what was there before: looking through all frameworks takes half a second."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

@@ -37,6 +37,14 @@ EXTRAS = {
     "koe5_integrations.llama_index": ("llama-index", ["llama_index"]),
     "koe5_integrations.chroma": ("chroma", ["chromadb"]),
     "koe5_integrations.haystack": ("haystack", ["haystack"]),
+    "koe5_integrations.ingestion.shards": ("ingest", ["pyarrow"]),
+    "koe5_integrations.ingestion.locking": ("ingest", ["filelock"]),
+    "koe5_integrations.ingestion.ray_engine": ("ray", ["ray"]),
+    "koe5_integrations.langchain_splitting": (
+        "langchain",
+        ["langchain_core", "langchain_text_splitters"],
+    ),
+    "koe5_integrations.llama_index_splitting": ("llama-index", ["llama_index"]),
     "koe5_integrations.langchain_hybrid": ("langchain", ["langchain_core"]),
     "koe5_integrations.llama_index_hybrid": ("llama-index", ["llama_index"]),
 }

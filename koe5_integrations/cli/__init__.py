@@ -14,7 +14,19 @@ from typing import Annotated
 import typer
 
 from koe5_integrations import __version__
-from koe5_integrations.cli import bench, embed, evaluate, export, models, search
+from koe5_integrations.cli import (
+    bench,
+    doctor,
+    embed,
+    embed_shard,
+    evaluate,
+    export,
+    ingest,
+    migrate,
+    models,
+    search,
+    verify,
+)
 from koe5_integrations.cli.exits import CleanExits
 
 __all__ = ["app", "main"]
@@ -40,6 +52,11 @@ app.command("search")(search.search_collection)
 app.command("evaluate", epilog=evaluate.EXIT_CODES)(evaluate.evaluate_retrieval)
 app.command("export")(export.export_model)
 app.command("bench", epilog=bench.EXIT_CODES)(bench.bench_model)
+app.command("embed-shard")(embed_shard.embed_shards)
+app.command("verify", epilog=verify.EXIT_CODES)(verify.verify_collection)
+app.command("doctor", epilog=doctor.EXIT_CODES)(doctor.diagnose_collection)
+app.command("migrate", epilog=migrate.EXIT_CODES)(migrate.migrate_collection)
+app.command("ingest", epilog=ingest.EXIT_CODES)(ingest.ingest_documents)
 
 
 def _print_version(wanted: bool) -> None:

@@ -38,7 +38,18 @@ def test_every_option_has_help() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["models"], ["embed"], ["search"], ["evaluate"], ["export"], ["bench"]]
+    "command",
+    [
+        [],
+        ["models"],
+        ["embed"],
+        ["search"],
+        ["evaluate"],
+        ["export"],
+        ["bench"],
+        ["doctor"],
+        ["migrate"],
+    ],
 )
 def test_help_is_for_people(invoke: Invoke, command: list[str]) -> None:
     """Every command explains itself and leaves with 0."""
@@ -76,7 +87,7 @@ def test_an_unknown_option_is_a_usage_error(koe5: Koe5) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "models", "embed", "search", "evaluate", "export", "bench"]
+    "command", ["", "models", "embed", "search", "evaluate", "export", "bench", "doctor", "migrate"]
 )
 def test_help_loads_nothing_heavy(command: str) -> None:
     """Help is shown without numpy, a model library, Chroma or pyarrow."""
