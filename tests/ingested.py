@@ -10,6 +10,7 @@ import chromadb
 
 from koe5_integrations.evaluation.datasets import load_dataset
 from koe5_integrations.ingestion.shards import read_shard
+from koe5_integrations.ingestion.verification import verify
 
 __all__ = ["SENTENCES", "check_sound", "check_stored", "committed_texts"]
 
@@ -32,10 +33,6 @@ def committed_texts(shards: Path) -> set[str]:
 def check_sound(folder: Path, documents: Iterable[Mapping[str, Any]]) -> None:
     """Hold ``folder/chroma`` against the (short) documents it must hold, and verify it."""
     check_stored(folder, documents)
-    try:
-        from koe5_integrations.ingestion.verification import verify
-    except ImportError:
-        return
     found = verify(persist_dir=folder / "chroma", collection="notes")
     assert found.sound, found
 

@@ -13,7 +13,7 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
-from ingested import SENTENCES, check_sound
+from ingested import SENTENCES, check_sound, check_stored
 from typer.testing import Result
 
 DOCUMENTS = [{"id": f"d{i}", "text": text, "n": i} for i, text in enumerate(SENTENCES[:12])]
@@ -61,7 +61,7 @@ def test_sync_follows_the_file(here: list[str | Path], invoke: Invoke, tmp_path:
     write(tmp_path / "faq.jsonl", DOCUMENTS[:10])
     assert "removed" not in invoke("ingest", "faq.jsonl", *here).stdout
     assert "2 removed" in invoke("ingest", "faq.jsonl", *here, "--sync").stdout
-    check_sound(tmp_path, DOCUMENTS[:10])
+    check_stored(tmp_path, DOCUMENTS[:10])
 
 
 def test_a_bad_line_is_quarantined(here: list[str | Path], invoke: Invoke, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_bad_line_is_quarantined(here: list[str | Path], invoke: Invoke, tmp_p
     (line,) = (tmp_path / "chroma.shards" / "notes" / "quarantine.jsonl").read_text().splitlines()
     assert json.loads(line)["place"] == "faq.jsonl:13"
     assert invoke("ingest", "faq.jsonl", *here, "--strict").exit_code == 3
-    check_sound(tmp_path, DOCUMENTS)
+    check_stored(tmp_path, DOCUMENTS)
 
 
 def test_a_dry_run_writes_nothing(here: list[str | Path], invoke: Invoke, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_rebuild(here: list[str | Path], invoke: Invoke, tmp_path: Path) -> None
     (tmp_path / "faq.jsonl").unlink()
     done = invoke("ingest", *here[:4], "--rebuild", "--json")
     assert json.loads(done.stdout)["loaded"] == 12
-    check_sound(tmp_path, DOCUMENTS)
+    check_stored(tmp_path, DOCUMENTS)
 
 
 @pytest.mark.parametrize(

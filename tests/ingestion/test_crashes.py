@@ -1,6 +1,6 @@
 """kill -9 at every point of an ingestion: nothing is lost, doubled, mixed or embedded again.
 
-The long version, of so many kills at random moments, is ``python tests/benchmarks/kills.py 200``.
+The long version, kills at random moments, is ``python tests/benchmarks/reliability.py``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from crashing import Crashing
-from ingested import SENTENCES, check_sound, committed_texts
+from ingested import SENTENCES, check_sound, check_stored, committed_texts
 
 FIRST = [{"id": f"d{i}", "text": text, "n": i} for i, text in enumerate(SENTENCES[:40])]
 # Some changed, some gone, some new.
@@ -56,7 +56,7 @@ KILLS: list[tuple[str, dict[str, Any]]] = [
 def test_a_killed_ingestion_goes_on_where_it_was(
     kill: dict[str, Any], crashing: Crashing, static_model: Path, tmp_path: Path
 ) -> None:
-    """The next run finishes the work, embeds only what no shard holds, and all is sound."""
+    """The next run finishes the work, embeds only what no shard holds, and nothing is lost."""
     options: dict[str, Any] = {"sync": True, "shard_size": 12}
     if kill["point"] == "delete":  # there is something stale in the second run alone
         assert crashing.run(tmp_path, static_model, FIRST, **options)
@@ -66,7 +66,7 @@ def test_a_killed_ingestion_goes_on_where_it_was(
     summary = crashing.run(tmp_path, static_model, SECOND, **options)
     assert summary is not None
     assert summary["embedded"] == len({d["text"] for d in SECOND} - committed)
-    check_sound(tmp_path, SECOND)
+    check_stored(tmp_path, SECOND)
 
 
 def test_a_rebuild_that_was_killed_is_finished_by_the_next_run(

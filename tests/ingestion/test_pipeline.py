@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ingested import SENTENCES, check_sound
+from ingested import SENTENCES, check_sound, check_stored
 
 from koe5_integrations import KoE5Encoder
 from koe5_integrations.errors import (
@@ -62,7 +62,7 @@ def test_a_second_run_does_nothing(run: Callable[..., Summary], tmp_path: Path) 
     summary = run(DOCUMENTS)
     assert (summary.unchanged, summary.new, summary.changed) == (30, 0, 0)
     assert (summary.embedded, summary.shards, summary.loaded) == (0, 0, 0)
-    check_sound(tmp_path, DOCUMENTS)
+    check_stored(tmp_path, DOCUMENTS)
 
 
 def test_changed_documents_replace_what_was_stored(
@@ -73,7 +73,7 @@ def test_changed_documents_replace_what_was_stored(
     changed = [{"id": "d0", "text": SENTENCES[40], "author": "김"}, *DOCUMENTS[1:]]
     summary = run(changed)
     assert (summary.changed, summary.unchanged, summary.embedded) == (1, 29, 1)
-    check_sound(tmp_path, changed)
+    check_stored(tmp_path, changed)
 
 
 def test_new_metadata_alone_needs_no_embedding(run: Callable[..., Summary], tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_new_metadata_alone_needs_no_embedding(run: Callable[..., Summary], tmp_
     moved = [{**document, "folder": "archive"} for document in DOCUMENTS]
     summary = run(moved)
     assert (summary.changed, summary.embedded, summary.reused) == (30, 0, 30)
-    check_sound(tmp_path, moved)
+    check_stored(tmp_path, moved)
 
 
 def test_a_shorter_document_leaves_no_stale_passages(
@@ -93,7 +93,7 @@ def test_a_shorter_document_leaves_no_stale_passages(
     summary = run([long], chunk_tokens=64)
     assert summary.passages > 5
     run([{"id": "long", "text": SENTENCES[0]}], chunk_tokens=64)
-    check_sound(tmp_path, [{"id": "long", "text": SENTENCES[0]}])
+    check_stored(tmp_path, [{"id": "long", "text": SENTENCES[0]}])
 
 
 def test_sync_removes_what_left_its_own_source(run: Callable[..., Summary], tmp_path: Path) -> None:
@@ -101,10 +101,10 @@ def test_sync_removes_what_left_its_own_source(run: Callable[..., Summary], tmp_
     run(DOCUMENTS[:10], source="a")
     run(DOCUMENTS[10:20], source="b")
     run(DOCUMENTS[:5], source="a")
-    check_sound(tmp_path, DOCUMENTS[:20])
+    check_stored(tmp_path, DOCUMENTS[:20])
     summary = run(DOCUMENTS[:5], source="a", sync=True)
     assert summary.removed == 5
-    check_sound(tmp_path, [*DOCUMENTS[:5], *DOCUMENTS[10:20]])
+    check_stored(tmp_path, [*DOCUMENTS[:5], *DOCUMENTS[10:20]])
 
 
 def test_sync_does_not_take_an_empty_source_at_its_word(
@@ -114,7 +114,7 @@ def test_sync_does_not_take_an_empty_source_at_its_word(
     run(DOCUMENTS)
     with pytest.raises(SourceError, match="nothing was read"):
         run([], sync=True)
-    check_sound(tmp_path, DOCUMENTS)
+    check_stored(tmp_path, DOCUMENTS)
 
 
 def test_sync_keeps_what_could_not_be_read(run: Callable[..., Summary], tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_one_poison_document_is_quarantined_alone(
     (line,) = quarantined(tmp_path)
     assert line["id"] == f"d{at}"
     assert "NaN" in line["reason"]
-    check_sound(tmp_path, [d for d in DOCUMENTS if d["id"] != f"d{at}"])
+    check_stored(tmp_path, [d for d in DOCUMENTS if d["id"] != f"d{at}"])
 
 
 def test_a_mended_document_leaves_the_quarantine(
@@ -165,7 +165,7 @@ def test_a_mended_document_leaves_the_quarantine(
     mended = [*DOCUMENTS[:3], {"id": "x", "text": SENTENCES[50]}]
     assert run(mended).quarantined == 0
     assert quarantined(tmp_path) == []
-    check_sound(tmp_path, mended)
+    check_stored(tmp_path, mended)
 
 
 def test_an_id_given_twice(run: Callable[..., Summary], tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_an_id_given_twice(run: Callable[..., Summary], tmp_path: Path) -> None:
     assert (summary.new, summary.duplicates, summary.quarantined) == (30, 1, 1)
     summary = run([*again[:1], *DOCUMENTS, *again])
     assert (summary.unchanged, summary.duplicates, summary.quarantined) == (30, 2, 1)
-    check_sound(tmp_path, DOCUMENTS)
+    check_stored(tmp_path, DOCUMENTS)
 
 
 def test_equal_texts_are_embedded_once(run: Callable[..., Summary], tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_equal_texts_are_embedded_once(run: Callable[..., Summary], tmp_path: Pa
     copies = [{"id": f"c{i}", "text": SENTENCES[0]} for i in range(20)]
     summary = run(copies, shard_size=6)
     assert (summary.new, summary.embedded) == (20, 1)
-    check_sound(tmp_path, copies)
+    check_stored(tmp_path, copies)
 
 
 def test_a_generator_is_read_once_and_not_ahead(run: Callable[..., Summary]) -> None:
@@ -210,7 +210,7 @@ def test_a_lost_store_is_loaded_again(run: Callable[..., Summary], tmp_path: Pat
     shutil.rmtree(tmp_path / "chroma")
     summary = run(DOCUMENTS[:1])
     assert (summary.embedded, summary.loaded) == (0, 30)
-    check_sound(tmp_path, DOCUMENTS)
+    check_stored(tmp_path, DOCUMENTS)
 
 
 def test_rows_deleted_behind_its_back_come_back(
@@ -226,7 +226,7 @@ def test_rows_deleted_behind_its_back_come_back(
     summary = run(DOCUMENTS)
     assert "2 passages were missing" in summary.rebuilt
     assert summary.embedded == 0
-    check_sound(tmp_path, DOCUMENTS)
+    check_stored(tmp_path, DOCUMENTS)
 
 
 def test_rebuild_embeds_nothing(
@@ -257,7 +257,7 @@ def test_another_model_is_refused(
         run(DOCUMENTS, encoder="koe5-mini")
     with pytest.raises(FingerprintMismatchError, match="passage_prompt"):
         run(DOCUMENTS, encoder=KoE5Encoder(static_model, passage_prompt="document: "))
-    check_sound(tmp_path, DOCUMENTS)
+    check_stored(tmp_path, DOCUMENTS)
 
 
 def test_a_collection_of_others_is_refused(run: Callable[..., Summary], tmp_path: Path) -> None:
