@@ -108,6 +108,7 @@ def test_cancelled_work_makes_room(
     assert not thread.is_alive()
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="this system has no such signal")
 def test_ctrl_c_leaves_the_line(
     worker: Worker, backend: HeldBackend, full: Future[Vectors]

@@ -785,6 +785,7 @@ async def test_cancelling_a_task_stops_its_work(
     assert len(seen) < 20
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="this system has no such signal")
 def test_an_interrupted_call_stops_its_work(
     static_model: Path, monkeypatch: pytest.MonkeyPatch
@@ -794,11 +795,14 @@ def test_an_interrupted_call_stops_its_work(
     encoder.encode_queries(["헌법"])
     seen = slow_down(monkeypatch, 0.02)
     here = threading.get_ident()
+    # What a shell starts in the background ignores the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     interrupt = threading.Timer(0.1, signal.pthread_kill, [here, signal.SIGINT])
     interrupt.start()
     with pytest.raises(KeyboardInterrupt):
         encoder.encode_passages(numbered(500))
     interrupt.join(WAIT)
+    signal.signal(signal.SIGINT, before)
     encoder.encode_queries(["헌법"])
     assert len(seen) < 100
 

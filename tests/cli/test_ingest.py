@@ -135,7 +135,12 @@ def test_ctrl_c_keeps_what_is_done(here: list[str | Path], tmp_path: Path) -> No
     command = [sys.executable, "-m", "koe5_integrations", "ingest", "many.jsonl", *here]
     command += ["--shard-size", "250", "--json"]
     running = subprocess.Popen(
-        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        list(map(str, command)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # What a shell starts in the background ignores the signal.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     shards = tmp_path / "chroma.shards" / "notes" / "shards"
     while len(list(shards.glob("*.parquet"))) < 3 and running.poll() is None:

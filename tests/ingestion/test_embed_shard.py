@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -249,10 +250,15 @@ def test_finished_shards_are_adopted(
     assert not report.output.exists()
 
 
-def _embed_and_be_killed(model: Path, pending: Path, output: Path) -> None:
-    """Embed, and die by kill -9 when the file is about to get its name."""
-    Path.replace = lambda self, target: os.kill(os.getpid(), signal.SIGKILL)
-    embed_shard(pending, output, encoder=KoE5Encoder(model))
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from koe5_integrations import KoE5Encoder
+from koe5_integrations.ingestion.embed_shard import embed_shard
+model, pending, output = map(Path, sys.argv[1:])
+Path.replace = lambda self, target: os.kill(os.getpid(), signal.SIGKILL)
+embed_shard(pending, output, encoder=KoE5Encoder(model))
+"""
 
 
 def test_a_kill_leaves_no_half_shard(
@@ -260,12 +266,8 @@ def test_a_kill_leaves_no_half_shard(
 ) -> None:
     """After kill -9 before the rename there is no output, and the next run makes it."""
     source, output = pending(some(10)), tmp_path / "out.parquet"
-    process = multiprocessing.get_context("spawn").Process(
-        target=_embed_and_be_killed, args=(static_model, source, output)
-    )
-    process.start()
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
+    killed = subprocess.run([sys.executable, "-c", KILLED, static_model, source, output])
+    assert killed.returncode == -signal.SIGKILL
     assert not output.exists()
     assert not embed_shard(source, output, encoder=encoder).was_complete
     assert len(read_shard(output).passages) == 15
