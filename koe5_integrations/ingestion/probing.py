@@ -18,8 +18,10 @@ __all__ = ["ProbeResult", "probe"]
 
 _ROWS_PER_PAGE = 2000
 _SEARCHES = 64
-# An index whose files are sound does not find every vector either, once many were replaced.
-_MOST_NOT_FOUND = 0.1
+# An index whose files are sound does not find every vector either: once many were replaced, and
+# above all where texts are nearly alike (a third of them were out of reach in Chroma's default
+# index of 4,000 sentences that differ in a number). One that has lost its rows finds none.
+_MOST_NOT_FOUND = 0.5
 _SAME_DISTANCE = 1e-3
 
 

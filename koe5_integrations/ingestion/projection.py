@@ -39,9 +39,10 @@ _RESULTS = 5
 _SAME_NUMBER = 1e-5
 _SAME_COSINE = 0.999
 _FOUND_DISTANCE = 1e-4
-# An approximate index loses the way to about one vector in 2000, once most of its rows have been
-# replaced several times.
-_MOST_MISSED = 0.01
+# An approximate index does not lead to every vector, above all where texts are nearly alike: see
+# probing.py. That is no damage, but worth a word.
+_MOST_MISSED = 0.5
+_WORTH_A_WORD = 0.02
 _EMBEDDED_ANEW = 8
 
 T = TypeVar("T")
@@ -187,10 +188,13 @@ class Projection:
                 f"{len(missed)} of {len(sampled)} sampled passages are not found by their own "
                 f"vector ({', '.join(map(shorten, missed[:3]))}); {REBUILD}"
             )
-        return (
-            True,
-            f"{len(sampled) - len(missed)} of {len(sampled)} sampled passages find themselves",
-        )
+        told = f"{len(sampled) - len(missed)} of {len(sampled)} sampled passages find themselves"
+        if len(missed) > _WORTH_A_WORD * len(sampled):
+            told += (
+                "; to the others Chroma's approximate index does not lead, as happens where many "
+                "texts are nearly alike: a larger max_neighbors helps (see docs/ingestion.md)"
+            )
+        return True, told
 
     def embedded_anew(
         self, model: str | None, device: str | None, cache_folder: str | None
