@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Self
 
+from koe5_integrations.ingestion.passages import Passage
 from koe5_integrations.ingestion.shards import ShardFolder
 from koe5_integrations.ingestion.stores import Store
+from koe5_integrations.types import Vectors
 
 __all__ = ["Loader", "load_all"]
+
+_MOST_HELD = 2
 
 
 class Loader:
@@ -49,13 +53,19 @@ class Loader:
         """End after the shard at hand."""
         self._thread.shutdown(cancel_futures=True)
 
-    def add(self, sequence: int) -> None:
+    def add(self, sequence: int, held: tuple[Sequence[Passage], Vectors] | None = None) -> None:
         """Have a shard loaded.
+
+        Args:
+            sequence: the shard's.
+            held: its passages and vectors, to spare reading them again.
 
         Raises:
             StoreError: an earlier one could not be.
         """
-        self._futures.append(self._thread.submit(self._load, sequence))
+        # Where the store is slower than the model, memory must not fill with what waits for it.
+        kept = held if len(self._futures) < _MOST_HELD else None
+        self._futures.append(self._thread.submit(self._load, sequence, kept))
         while self._futures and self._futures[0].done():
             self._futures.popleft().result()
 
@@ -74,12 +84,12 @@ class Loader:
             if self._futures[0].done():
                 self._futures.popleft().result()
 
-    def _load(self, sequence: int) -> None:
+    def _load(self, sequence: int, held: tuple[Sequence[Passage], Vectors] | None) -> None:
         # What follows a shard that failed would hide that from the store's users.
         if self._failed:
             return
         try:
-            change = self._shards.change(sequence)
+            change = self._shards.change(sequence, held)
             # In this order, so that no text is missing while its document changes.
             if change.passages:
                 self._store.upsert(change.passages, change.vectors)

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from koe5_integrations.ingestion.documents import Document, MetadataValue
 
@@ -104,6 +105,8 @@ def document_hash(document: Document, splitting: Mapping[str, object]) -> str:
     return hashlib.sha256(written.encode()).hexdigest()[:_HEX_DIGITS]
 
 
+# A shard's texts are asked for theirs several times on the way.
+@lru_cache(maxsize=2**14)
 def text_hash(text: str) -> str:
     """Hash a text: 32 hexadecimal digits."""
     return hashlib.sha256(text.encode()).hexdigest()[:_HEX_DIGITS]

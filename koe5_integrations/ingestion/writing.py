@@ -26,7 +26,8 @@ _MOST_DOCUMENTS = 1024
 _MOST_CHARACTERS = 4_000_000
 
 # Passages in a shard, where the model's speed decides: what a crash can cost is the work on one.
-_FEWEST, _MOST = 64, 4096
+# Chroma takes 5,461 at once, and writes its whole index to disk after each such call.
+_FEWEST, _MOST = 64, 5461
 _SECONDS_PER_SHARD = 20.0
 
 
@@ -62,7 +63,7 @@ class ShardWriter:
         quarantine: where the reasons go.
         summary: what to count in.
         shard_size: passages in a shard; None takes as many as are embedded in some 20 seconds.
-        written: told the sequence number of each shard.
+        written: told the sequence number of each shard, and its passages and vectors.
         hand_out: given what is new of whole documents, to be embedded elsewhere; None embeds here.
     """
 
@@ -75,7 +76,7 @@ class ShardWriter:
         summary: Summary,
         *,
         shard_size: int | None,
-        written: Callable[[int], None],
+        written: Callable[[int, tuple[Sequence[Passage], Vectors]], None],
         hand_out: Callable[[Sequence[Passage]], object] | None = None,
     ) -> None:
         self._shards = shards
@@ -176,10 +177,11 @@ class ShardWriter:
         passages = [passage for fresh in sound for passage in fresh.passages]
         if not passages:
             return
-        sequence = self._shards.write(passages, np.stack([vectors[p.text_hash] for p in passages]))
+        matrix = np.stack([vectors[passage.text_hash] for passage in passages])
+        sequence = self._shards.write(passages, matrix)
         self._count(sound)
         self._summary.shards += 1
-        self._written(sequence)
+        self._written(sequence, (passages, matrix))
 
     def _count(self, stored: Sequence[_Fresh]) -> None:
         n_new = sum(fresh.is_new for fresh in stored)

@@ -319,13 +319,21 @@ class ShardFolder:
         """Return the shards that this store has not been given, in the order to give them."""
         return self._index.unloaded(store_key)
 
-    def change(self, sequence: int) -> Change:
+    def change(
+        self, sequence: int, held: tuple[Sequence[Passage], Vectors] | None = None
+    ) -> Change:
         """Return what a shard changes in a store, as things are now.
+
+        Args:
+            sequence: the shard's.
+            held: its passages and vectors, if they are still at hand: then it need not be read.
 
         Raises:
             ShardError: there is no such shard, or it is damaged.
         """
         documents, removed = self._index.change(sequence)
+        if held is not None and all(passage.document_id in documents for passage in held[0]):
+            return Change(list(held[0]), held[1], removed)
         with self._open(sequence) as shard:
             pieces = list(shard.pieces(documents)) if documents else []
         return Change(
