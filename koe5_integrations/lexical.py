@@ -23,7 +23,7 @@ from koe5_integrations.errors import ConfigError, MissingExtraError, shorten
 if TYPE_CHECKING:
     from kiwipiepy import Kiwi
 
-__all__ = ["TOKENIZERS", "BM25Index", "Tokenizer"]
+__all__ = ["TOKENIZERS", "BM25Index", "Tokenizer", "kiwi"]
 
 Tokenizer: TypeAlias = Callable[[str], list[str]]
 """Cuts a text into the pieces that are compared."""
@@ -55,14 +55,19 @@ def _characters(text: str) -> list[str]:
 
 
 @lru_cache(maxsize=1)
-def _kiwi() -> Kiwi:
+def kiwi() -> Kiwi:
+    """Return the process's Kiwi, which takes seconds to load.
+
+    Raises:
+        ImportError: kiwipiepy is not installed.
+    """
     from kiwipiepy import Kiwi
 
     return Kiwi()
 
 
 def _morphemes(text: str) -> list[str]:
-    analysed: Any = _kiwi().tokenize(_fold(text))
+    analysed: Any = kiwi().tokenize(_fold(text))
     return [token.form for token in analysed if token.tag.startswith(_CONTENT)]
 
 

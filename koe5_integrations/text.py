@@ -17,7 +17,7 @@ from koe5_integrations.errors import (
     TextTypeError,
 )
 
-__all__ = ["check_texts", "prefixed_positions"]
+__all__ = ["check_texts", "is_unicode", "is_visible", "prefixed_positions"]
 
 # Blank to a reader although Unicode calls them letters or symbols: the Hangul fillers (common in
 # Korean chat and form data as a fake space) and the braille blank.
@@ -59,7 +59,7 @@ def _check(text: object, position: int, normalize_unicode: bool) -> str:
         raise TextTypeError(
             f"must be a str, not {type(text).__name__}", position=position, value=text
         )
-    if not _VISIBLE.search(text):
+    if not is_visible(text):
         raise EmptyTextError(
             "has nothing to embed (empty, blank or invisible characters only); drop it first",
             position=position,
@@ -78,6 +78,20 @@ def _check(text: object, position: int, normalize_unicode: bool) -> str:
             value=text,
         ) from None
     return unicodedata.normalize("NFC", text) if normalize_unicode else text
+
+
+def is_visible(text: str) -> bool:
+    """Whether there is anything in a text that could be embedded."""
+    return _VISIBLE.search(text) is not None
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8, which lone surrogates can't."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def prefixed_positions(texts: Sequence[str], prompts: Iterable[str]) -> list[int]:

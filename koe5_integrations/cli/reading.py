@@ -13,6 +13,7 @@ import typer
 
 from koe5_integrations.cli.exits import CommandError
 from koe5_integrations.errors import shorten
+from koe5_integrations.text import is_unicode
 
 __all__ = ["DASH", "InputFormat", "Record", "TextReader", "decode_line"]
 
@@ -132,7 +133,7 @@ class TextReader:
                 f"{place}: field {self._id_field!r} must be a string or an integer, not "
                 f"{shorten(value)}: choose another with --id-field"
             )
-        if not _is_unicode(str(value)):
+        if not is_unicode(str(value)):
             raise CommandError(
                 f"{place}: field {self._id_field!r} is not valid Unicode (a lone surrogate): "
                 f"{shorten(value)}"
@@ -176,11 +177,3 @@ def _format_of(path: Path) -> InputFormat:
 
 def _open(path: Path) -> nullcontext[BinaryIO] | BinaryIO:
     return nullcontext(typer.get_binary_stream("stdin")) if path == DASH else path.open("rb")
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -2,66 +2,35 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from koe5_integrations.encoder import KoE5Encoder
 from koe5_integrations.errors import EncodingError, InputError
-from koe5_integrations.splitting import Chunk, TokenSplitter
 from koe5_integrations.types import Vectors
 
-__all__ = ["PassageSplitter", "embed_each", "split_each"]
+__all__ = ["embed_each", "split_each"]
 
-_SPARE = 8
+_Split = TypeVar("_Split")
 
 
-def split_each(splitter: TokenSplitter, texts: Sequence[str]) -> list[list[Chunk] | str]:
-    """Return each text's passages, or the reason why it has none."""
+def split_each(
+    split: Callable[[Sequence[str]], Sequence[_Split]], texts: Sequence[str]
+) -> list[_Split | str]:
+    """Return what each text was split into, or the reason why it can't be.
+
+    Args:
+        split: a method of :class:`~koe5_integrations.splitting.TokenSplitter` for many texts.
+        texts: any number.
+    """
     try:
-        return list(splitter.split_many(texts))
+        return list(split(texts))
     except InputError as error:
         if len(texts) == 1:
             return [error.problem]
-        return [result for text in texts for result in split_each(splitter, [text])]
-
-
-class PassageSplitter:
-    """Splits into texts, without counting the tokens of those that fit for certain.
-
-    No tokenizer makes more tokens of a text than it has bytes in NFKC, for each stands for one at
-    least. The encoder would say so if one did.
-
-    Args:
-        splitter: for the others.
-        encoder: whose tokens they are.
-    """
-
-    def __init__(self, splitter: TokenSplitter, encoder: KoE5Encoder) -> None:
-        self._splitter = splitter
-        self._encoder = encoder
-        self._room: int | None = None
-
-    def __call__(self, texts: Sequence[str]) -> list[list[str] | str]:
-        """Return each text's passages, or the reason why it has none."""
-        if self._room is None:
-            # Prefix and special tokens, with some to spare for how they join the text.
-            around = self._encoder.count_tokens(["가"], "passage")[0]
-            self._room = self._splitter.chunk_tokens - around - _SPARE
-        room = self._room
-        results: list[list[str] | str] = [[text.strip()] for text in texts]
-        unsure = [i for i, text in enumerate(texts) if _bytes(text, room) > room]
-        for i, chunks in zip(
-            unsure, split_each(self._splitter, [texts[i] for i in unsure]), strict=True
-        ):
-            results[i] = chunks if isinstance(chunks, str) else [chunk.text for chunk in chunks]
-        return results
-
-
-def _bytes(text: str, enough: int) -> int:
-    """Count a text's bytes in NFKC; of a long text it is enough to know that there are more."""
-    return len(text) if len(text) > enough else len(unicodedata.normalize("NFKC", text).encode())
+        return [result for text in texts for result in split_each(split, [text])]
 
 
 def embed_each(encoder: KoE5Encoder, texts: Sequence[str]) -> tuple[Vectors, dict[int, str]]:

@@ -98,7 +98,7 @@ def estimate(
                     result.unchanged += 1
                 else:
                     fresh.append(document)
-            split = split_each(splitter, [document.text for document in fresh])
+            split = split_each(splitter.split_many, [document.text for document in fresh])
             for document, chunks in zip(fresh, split, strict=True):
                 if isinstance(chunks, str):
                     result.quarantined += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from koe5_integrations.encoder import KoE5Encoder
 from koe5_integrations.ingestion.embed_shard import ShardReport
@@ -37,18 +37,19 @@ class Outside:
         self._quarantine = quarantine
         self._summary = summary
         self._written = written
+        self._folder: PendingFolder | None = None
 
     def collect(self) -> None:
         """Take what an earlier run handed out and others have finished; forget the rest of it."""
         if not (self._shards.path / "pending").is_dir():
             return
-        folder = PendingFolder(self._shards)
-        self._take(folder, folder.reports())
-        folder.clear()
+        for report in self._pending.reports():
+            self._take(report)
+        self._pending.clear()
 
     def hand_out(self, passages: Sequence[Passage]) -> None:
         """Write passages of whole documents to a file that waits to be embedded."""
-        PendingFolder(self._shards).hand_out(passages)
+        self._pending.hand_out(passages)
         self._summary.handed_out += 1
 
     def embed_with_ray(
@@ -67,29 +68,34 @@ class Outside:
         """
         from koe5_integrations.ingestion.ray_engine import embed_with_ray
 
-        folder = PendingFolder(self._shards)
         reports = embed_with_ray(
-            folder.pending,
-            folder.finished,
+            self._pending.pending,
+            self._pending.finished,
             encoder=encoder,
             actors=actors,
             gpus_per_actor=gpus_per_actor,
         )
-        self._take(folder, reports, told)
-
-    def _take(
-        self,
-        folder: PendingFolder,
-        reports: Iterable[ShardReport],
-        told: Callable[[], None] = lambda: None,
-    ) -> None:
         for report in reports:
-            # First: taking it back removes what it says of them.
-            self._quarantine.add(report.rejected)
-            self._summary.quarantined += len(report.rejected)
-            self._summary.embedded += report.embedded
-            if (sequence := folder.take_back(report)) is not None:
-                self._summary.shards += 1
-                self._written(sequence)
-            self._summary.handed_out = max(0, self._summary.handed_out - 1)
+            # They were counted when they were handed out.
+            rejected = [item.id for item in report.rejected if item.id is not None]
+            changed = len(self._shards.hashes(rejected))
+            self._summary.changed -= changed
+            self._summary.new -= len(rejected) - changed
+            self._take(report)
+            self._summary.handed_out -= 1
             told()
+
+    @property
+    def _pending(self) -> PendingFolder:
+        if self._folder is None:
+            self._folder = PendingFolder(self._shards)
+        return self._folder
+
+    def _take(self, report: ShardReport) -> None:
+        # First: taking it back removes what it says of them.
+        self._quarantine.add(report.rejected)
+        self._summary.quarantined += len(report.rejected)
+        self._summary.embedded += report.embedded
+        if (sequence := self._pending.take_back(report)) is not None:
+            self._summary.shards += 1
+            self._written(sequence)

@@ -11,7 +11,7 @@ import numpy as np
 from koe5_integrations.encoder import KoE5Encoder
 from koe5_integrations.errors import shorten
 from koe5_integrations.ingestion.documents import Document, Rejected
-from koe5_integrations.ingestion.each import PassageSplitter, embed_each
+from koe5_integrations.ingestion.each import embed_each, split_each
 from koe5_integrations.ingestion.passages import Passage, document_hash, passages_of
 from koe5_integrations.ingestion.quarantine import Quarantine
 from koe5_integrations.ingestion.shards import ShardFolder
@@ -81,8 +81,8 @@ class ShardWriter:
     ) -> None:
         self._shards = shards
         self._encoder = encoder
+        self._splitter = splitter
         self._settings = splitter.settings
-        self._passages = PassageSplitter(splitter, encoder)
         self._quarantine = quarantine
         self._summary = summary
         self._fixed_size = shard_size
@@ -140,7 +140,8 @@ class ShardWriter:
     def _split(self, fresh: Sequence[tuple[Document, str]], stored: Collection[str]) -> None:
         """Split documents into passages, and write shards as they fill."""
         texts = [document.text for document, _ in fresh]
-        for (document, version), pieces in zip(fresh, self._passages(texts), strict=True):
+        split = split_each(self._splitter.passages_of, texts)
+        for (document, version), pieces in zip(fresh, split, strict=True):
             if isinstance(pieces, str):
                 self._reject_document(document, pieces)
                 continue

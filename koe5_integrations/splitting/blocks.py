@@ -9,7 +9,7 @@ from enum import IntEnum
 from itertools import zip_longest
 
 from koe5_integrations.splitting.sentences import SentenceFinder
-from koe5_integrations.splitting.visibility import is_visible
+from koe5_integrations.text import is_visible
 
 __all__ = ["Boundary", "Heading", "Unit", "begins_with", "units_of"]
 

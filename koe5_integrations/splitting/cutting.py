@@ -7,7 +7,7 @@ import unicodedata
 from itertools import chain
 
 from koe5_integrations.splitting.blocks import Boundary, Unit, begins_with
-from koe5_integrations.splitting.visibility import is_visible
+from koe5_integrations.text import is_visible
 
 __all__ = ["cut", "is_character_start"]
 

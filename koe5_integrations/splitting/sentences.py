@@ -7,12 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from koe5_integrations.errors import ConfigError, MissingExtraError, shorten
-
-if TYPE_CHECKING:
-    from kiwipiepy import Kiwi
+from koe5_integrations.lexical import kiwi
 
 __all__ = ["SentenceFinder", "SentenceRule", "find_sentences", "sentence_rule"]
 
@@ -111,14 +109,7 @@ def _kiwi_version() -> str:
     return version("kiwipiepy")
 
 
-@lru_cache(maxsize=1)
-def _kiwi() -> Kiwi:
-    from kiwipiepy import Kiwi
-
-    return Kiwi()
-
-
 def _by_kiwi(paragraphs: list[str]) -> Iterator[list[int]]:
     # Given many at once, Kiwi works on them in parallel.
-    for sentences in _kiwi().split_into_sents(iter(paragraphs)):
+    for sentences in kiwi().split_into_sents(iter(paragraphs)):
         yield [sentence.start for sentence in sentences][1:]

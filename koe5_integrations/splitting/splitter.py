@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -17,8 +18,7 @@ from koe5_integrations.errors import (
 from koe5_integrations.splitting.blocks import units_of
 from koe5_integrations.splitting.chunking import Chunk, Chunking, Frame, LongText
 from koe5_integrations.splitting.sentences import SentenceRule, find_sentences, sentence_rule
-from koe5_integrations.splitting.visibility import is_visible
-from koe5_integrations.text import check_texts
+from koe5_integrations.text import check_texts, is_unicode, is_visible
 
 __all__ = ["TokenSplitter"]
 
@@ -33,6 +33,8 @@ _LEAST_ROOM = 16
 # tokens of so many characters are not worth holding in memory to learn that they don't fit.
 _LONG = 16
 _CHARACTERS_AT_ONCE = 4_000_000
+# For how prefix and text join.
+_SPARE = 8
 
 
 class TokenSplitter:
@@ -190,6 +192,24 @@ class TokenSplitter:
                 chunks[i] = of_text
         return chunks
 
+    def passages_of(self, texts: Sequence[str]) -> list[list[str]]:
+        """Return the chunks' texts alone; of a text that fits for certain no token is counted.
+
+        Arguments and errors as :meth:`split_many`. A token stands for one byte of the text in NFKC
+        at least, so that a short text needs no tokenizer to be known to fit.
+        """
+        room = self.chunk_tokens - self._count([0], ["가"])[0] - _SPARE
+        unsure = [i for i, text in enumerate(texts) if not _fits(text, room)]
+        passages = [[text.strip()] for text in texts]
+        try:
+            found = self.split_many([texts[i] for i in unsure])
+        except InputError as error:
+            position = None if error.position is None else unsure[error.position]
+            raise type(error)(error.problem, position=position, value=error.value) from None
+        for i, chunks in zip(unsure, found, strict=True):
+            passages[i] = [chunk.text for chunk in chunks]
+        return passages
+
     def _split_long(
         self,
         texts: Sequence[str],
@@ -260,6 +280,16 @@ class TokenSplitter:
 
 def _bare(chunk: str) -> str:
     return chunk
+
+
+def _fits(text: str, room: int) -> bool:
+    """Whether a text takes so many bytes at most, and is one that can be embedded."""
+    return (
+        len(text) <= room
+        and is_visible(text)
+        and is_unicode(text)
+        and len(unicodedata.normalize("NFKC", text).encode()) <= room
+    )
 
 
 def _is_visible(text: object, position: int, short: int) -> bool:

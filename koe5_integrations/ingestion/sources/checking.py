@@ -9,9 +9,9 @@ from typing import Any
 from koe5_integrations.errors import InputError, shorten
 from koe5_integrations.ingestion.documents import Document, MetadataValue, Rejected, clean_metadata
 from koe5_integrations.ingestion.sources.contract import Result, UnreadableError
-from koe5_integrations.text import check_texts
+from koe5_integrations.text import check_texts, is_unicode
 
-__all__ = ["checked", "clean_name", "id_of", "is_unicode", "library_error"]
+__all__ = ["checked", "clean_name", "id_of", "library_error"]
 
 _INT64 = range(-(2**63), 2**63)
 _SHOWN = 300
@@ -56,15 +56,6 @@ def id_of(value: object) -> str:
     if "\0" in value or not is_unicode(value):
         raise UnreadableError(f"its id is not valid Unicode: {shorten(value)}")
     return str(value)
-
-
-def is_unicode(text: str) -> bool:
-    """Tell whether a text can be written as UTF-8, which lone surrogates can't."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def clean_name(text: str) -> str:

@@ -17,8 +17,9 @@ from typing import Literal
 
 from koe5_integrations.errors import ConfigError, SourceError, shorten
 from koe5_integrations.ingestion.documents import Rejected
-from koe5_integrations.ingestion.sources.checking import clean_name, is_unicode
+from koe5_integrations.ingestion.sources.checking import clean_name
 from koe5_integrations.ingestion.sources.contract import File
+from koe5_integrations.text import is_unicode
 
 __all__ = ["Skipped", "Source", "find"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 import weakref
 from collections.abc import Collection, Iterator, Sequence
@@ -207,10 +206,11 @@ def _begin_incarnation(store: object) -> str:
 
 
 def _check_fingerprint(collection: Any, encoder: KoE5Encoder) -> None:
-    stored = collection.metadata or {}
+    from koe5_integrations.chroma import stored_fingerprint  # only Chroma's collections come here
+
+    digest, there = stored_fingerprint(collection)
     fingerprint = encoder.fingerprint
-    if stored.get("koe5:fingerprint", fingerprint.digest) != fingerprint.digest:
-        there = json.loads(stored.get("koe5:fingerprint_fields", "{}"))
+    if digest not in (None, fingerprint.digest):
         raise FingerprintMismatchError(
             f"collection {collection.name!r} was embedded with {there.get('model')!r}, not with "
             f"{fingerprint.model!r}. {'; '.join(fingerprint.differences(there))}. Ingest with the "
