@@ -94,22 +94,7 @@ def diagnose_collection(
     A sample of its texts is embedded again: as passages, as questions, without
     a prefix, and in the other ways frameworks do it. Nothing is written.
     """
-    given: dict[str, Any] = {
-        "model": model,
-        "profile": profile,
-        "revision": revision,
-        "query_prompt": query_prompt,
-        "passage_prompt": passage_prompt,
-        "backend": backend,
-        "base_url": base_url,
-        "api_key_env": api_key_env,
-        "device": device,
-        "precision": precision,
-        "batch_size": batch_size,
-        "max_seq_length": max_seq_length,
-        "truncate_dim": truncate_dim,
-        "cache_folder": cache_folder,
-    }
+    given = options.chosen(locals())
 
     from koe5_integrations.encoder import KoE5Encoder
     from koe5_integrations.ingestion.diagnosis import diagnose
@@ -119,9 +104,8 @@ def diagnose_collection(
         collection, persist_dir=persist_dir, url=url, purpose="koe5 doctor"
     ) as opened:
         recorded = recorded_options(opened, trusted=url is None)
-        chosen = {name: value for name, value in given.items() if value is not None}
         try:
-            encoder = KoE5Encoder(**recorded | chosen)
+            encoder = KoE5Encoder(**recorded | given)
         except ConfigError as error:
             if model is not None:
                 raise

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -96,28 +96,11 @@ def embed_texts(
     target = None if out == DASH else out
     reader = TextReader(sources, input_format=input_format, field=field, id_field=id_field)
     picked = output_format(target, format, force=force)
-    given: dict[str, Any] = {
-        "model": model,
-        "profile": profile,
-        "revision": revision,
-        "query_prompt": query_prompt,
-        "passage_prompt": passage_prompt,
-        "backend": backend,
-        "base_url": base_url,
-        "api_key_env": api_key_env,
-        "device": device,
-        "precision": precision,
-        "batch_size": batch_size,
-        "max_seq_length": max_seq_length,
-        "truncate_dim": truncate_dim,
-        "on_prefixed": on_prefixed,
-        "on_truncation": on_truncation,
-        "cache_folder": cache_folder,
-    }
+    given = options.chosen(locals())
 
     from koe5_integrations.encoder import KoE5Encoder
 
-    encoder = KoE5Encoder(**{name: value for name, value in given.items() if value is not None})
+    encoder = KoE5Encoder(**given)
     if DASH in sources and sys.stdin.isatty():
         say("reading texts from the terminal, one per line; Ctrl-D ends them")
     # Results on the same terminal would tear the bar apart.

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -69,30 +69,13 @@ def embed_shards(
     again. A document that can't be embedded is left out and written, with the
     reason, to a file SHARD.quarantine.jsonl.
     """
-    given: dict[str, Any] = {
-        "model": model,
-        "profile": profile,
-        "revision": revision,
-        "query_prompt": query_prompt,
-        "passage_prompt": passage_prompt,
-        "backend": backend,
-        "base_url": base_url,
-        "api_key_env": api_key_env,
-        "device": device,
-        "precision": precision,
-        "batch_size": batch_size,
-        "max_seq_length": max_seq_length,
-        "truncate_dim": truncate_dim,
-        "on_prefixed": on_prefixed,
-        "on_truncation": on_truncation,
-        "cache_folder": cache_folder,
-    }
+    given = options.chosen(locals())
     files = _files(pending, share)
 
     from koe5_integrations.encoder import KoE5Encoder
     from koe5_integrations.ingestion.embed_shard import embed_shard
 
-    encoder = KoE5Encoder(**{name: value for name, value in given.items() if value is not None})
+    encoder = KoE5Encoder(**given)
     output.mkdir(parents=True, exist_ok=True)
     made = passages = rejected = 0
     for number, file in enumerate(files, 1):

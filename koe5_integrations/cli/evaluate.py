@@ -195,15 +195,7 @@ def evaluate_retrieval(
         raise CommandError(
             "--system is missing: bm25:bigram, or dense:MODEL such as dense:koe5-mini"
         )
-    given = {
-        "device": device,
-        "precision": precision,
-        "batch_size": batch_size,
-        "max_seq_length": max_seq_length,
-        "truncate_dim": truncate_dim,
-        "cache_folder": cache_folder,
-    }
-    encoder_options = {key: value for key, value in given.items() if value is not None}
+    encoder_options = options.chosen(locals())
 
     from koe5_integrations.evaluation.files import check_folder, write_whole
     from koe5_integrations.evaluation.gates import Baseline, Threshold, check_system

@@ -177,23 +177,7 @@ def ingest_documents(
         raise CommandError("--rebuild takes no sources: it loads what the shards hold")
     if sync and (rebuild or dry_run):
         raise CommandError("--sync goes with an ingestion, not with --rebuild or --dry-run")
-    given: dict[str, Any] = {
-        "model": model,
-        "profile": profile,
-        "revision": revision,
-        "query_prompt": query_prompt,
-        "passage_prompt": passage_prompt,
-        "backend": backend,
-        "base_url": base_url,
-        "api_key_env": api_key_env,
-        "device": device,
-        "precision": precision,
-        "batch_size": batch_size,
-        "max_seq_length": max_seq_length,
-        "truncate_dim": truncate_dim,
-        "on_prefixed": on_prefixed,
-        "cache_folder": cache_folder,
-    }
+    given = options.chosen(locals())
 
     from koe5_integrations.encoder import KoE5Encoder
     from koe5_integrations.ingestion import Place, estimate, ingest, read_sources, total_bytes
@@ -206,9 +190,9 @@ def ingest_documents(
         "collection": collection,
         "shards": shards,
     }
-    if rebuild and model is None:
-        given["model"] = Place.of(**target).recorded_model
-    encoder = KoE5Encoder(**{name: value for name, value in given.items() if value is not None})
+    if rebuild and model is None and (recorded := Place.of(**target).recorded_model):
+        given["model"] = recorded
+    encoder = KoE5Encoder(**given)
     reading: dict[str, Any] = {
         "text_field": text_field,
         "id_field": id_field,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -101,29 +101,13 @@ def migrate_collection(
     has been checked. Ids, texts and metadata stay as they are, and the old
     collection is kept under another name.
     """
-    given: dict[str, Any] = {
-        "model": model,
-        "profile": profile,
-        "revision": revision,
-        "query_prompt": query_prompt,
-        "passage_prompt": passage_prompt,
-        "backend": backend,
-        "base_url": base_url,
-        "api_key_env": api_key_env,
-        "device": device,
-        "precision": precision,
-        "batch_size": batch_size,
-        "max_seq_length": max_seq_length,
-        "truncate_dim": truncate_dim,
-        "on_prefixed": on_prefixed,
-        "cache_folder": cache_folder,
-    }
+    given = options.chosen(locals())
 
     from koe5_integrations.encoder import KoE5Encoder
     from koe5_integrations.errors import CollectionError
     from koe5_integrations.ingestion.migration import migrate, plan_migration
 
-    encoder = KoE5Encoder(**{name: value for name, value in given.items() if value is not None})
+    encoder = KoE5Encoder(**given)
     if dry_run:
         plan = plan_migration(collection, encoder=encoder, persist_dir=persist_dir, url=url)
         show(asdict(plan), _plan_rows(plan), as_json=as_json, quiet=quiet)

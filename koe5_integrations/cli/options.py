@@ -7,7 +7,8 @@ test compares them with the encoder's.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -28,6 +29,7 @@ __all__ = [
     "QueryPrompt",
     "Revision",
     "TruncateDim",
+    "chosen",
 ]
 
 _PANEL = "The encoder"
@@ -153,3 +155,31 @@ CacheFolder: TypeAlias = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+
+_NAMES = (
+    "model",
+    "profile",
+    "revision",
+    "query_prompt",
+    "passage_prompt",
+    "backend",
+    "base_url",
+    "api_key_env",
+    "device",
+    "precision",
+    "batch_size",
+    "max_seq_length",
+    "truncate_dim",
+    "on_prefixed",
+    "on_truncation",
+    "cache_folder",
+)
+
+
+def chosen(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the encoder's options among a command's arguments, those that were given.
+
+    Args:
+        arguments: of the command, as its ``locals()`` hold them.
+    """
+    return {name: arguments[name] for name in _NAMES if arguments.get(name) is not None}
