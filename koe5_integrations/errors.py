@@ -210,6 +210,10 @@ class DatasetError(KoE5Error, ValueError):
     """A data set is missing or malformed; the message names file, line and remedy."""
 
 
+class TrainingError(KoE5Error, RuntimeError):
+    """A training run can't go on, or a run folder can't be used as asked."""
+
+
 class RetrieverError(KoE5Error, RuntimeError):
     """A retriever under evaluation failed at every query, or can't be made."""
 

@@ -3,7 +3,7 @@ import zlib
 import numpy as np
 import pytest
 
-from koe5_integrations.training.compact import compact_table
+from koe5_integrations.training.mini.compact import compact_table
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ pyarrow = pytest.importorskip("pyarrow", reason="training pairs are Parquet")
 from koe5_integrations.encoder import KoE5Encoder  # noqa: E402
 from koe5_integrations.errors import ConfigError  # noqa: E402
 from koe5_integrations.evaluation.datasets import load_dataset  # noqa: E402
+from koe5_integrations.training.mini.static import main, train_static  # noqa: E402
+from koe5_integrations.training.mini.table import Recipe  # noqa: E402
 from koe5_integrations.training.pairs import Pairs  # noqa: E402
-from koe5_integrations.training.static import main, train_static  # noqa: E402
-from koe5_integrations.training.table import Recipe  # noqa: E402
 
 RECIPE = Recipe(dim=32, steps=60, batch_size=64, learning_rate=0.1)
 _ASKED = "가나다라마바사아자차카타파하거너더러머버"
@@ -105,7 +105,7 @@ def test_missing_torch_names_the_extra():
     """Without torch, importing the trainer raises an error with the line that installs it."""
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "try: import koe5_integrations.training.static\n"
+        "try: import koe5_integrations.training.mini.static\n"
         "except ImportError as error: sys.stdout.write(str(error))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

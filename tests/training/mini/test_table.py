@@ -5,8 +5,8 @@ import pytest
 
 pytest.importorskip("torch", reason="training needs torch")
 
-from koe5_integrations.training.bags import Bags
-from koe5_integrations.training.table import Recipe, draw_batches, initial_table, train_table
+from koe5_integrations.training.mini.bags import Bags
+from koe5_integrations.training.mini.table import Recipe, draw_batches, initial_table, train_table
 
 
 def bags(*texts):

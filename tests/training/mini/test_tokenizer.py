@@ -1,4 +1,4 @@
-from koe5_integrations.training.tokenizer import train_tokenizer
+from koe5_integrations.training.mini.tokenizer import train_tokenizer
 
 PROMPTS = ("query: ", "passage: ")
 

@@ -1,4 +1,4 @@
-"""Make the bundled model: `python -m koe5_integrations.training.static --pairs FILE --out DIR`."""
+"""Make koe5-mini: `python -m koe5_integrations.training.mini.static --pairs FILE --out DIR`."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tokenizers import Tokenizer
 from koe5_integrations.errors import ConfigError, DatasetError, KoE5Error, MissingExtraError
 from koe5_integrations.evaluation.metrics import mean_over_queries, ndcg
 from koe5_integrations.evaluation.search import rank
-from koe5_integrations.training.bags import Bags, bag_texts
+from koe5_integrations.training.mini.bags import Bags, bag_texts
+from koe5_integrations.training.mini.tokenizer import train_tokenizer
 from koe5_integrations.training.pairs import Pairs, overlapping, read_pairs
 from koe5_integrations.training.testsets import protected_texts
-from koe5_integrations.training.tokenizer import train_tokenizer
 from koe5_integrations.types import Vectors
 
 try:
-    from koe5_integrations.training.compact import compact_table, save_model
-    from koe5_integrations.training.table import Recipe, initial_table, train_table
+    from koe5_integrations.training.mini.compact import compact_table, save_model
+    from koe5_integrations.training.mini.table import Recipe, initial_table, train_table
 except ImportError as error:
     raise MissingExtraError("training", "train") from error
 
@@ -148,7 +148,7 @@ def _read_tokenizer(file: Path) -> Tokenizer:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m koe5_integrations.training.static",
+        prog="python -m koe5_integrations.training.mini.static",
         description="Train a static embedding model; the defaults make the bundled koe5-mini.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )

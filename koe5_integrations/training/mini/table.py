@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from koe5_integrations.errors import ConfigError, DatasetError
-from koe5_integrations.training.bags import Bags, Ints, document_frequency
+from koe5_integrations.training.mini.bags import Bags, Ints, document_frequency
 from koe5_integrations.types import Vectors
 
 Report = Callable[[int, float], None]

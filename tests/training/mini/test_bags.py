@@ -1,7 +1,7 @@
 import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from koe5_integrations.training.bags import Bags, bag_texts, document_frequency
+from koe5_integrations.training.mini.bags import Bags, bag_texts, document_frequency
 
 BAGS = Bags(np.array([1, 2, 2, 3, 1, 2, 2], dtype=np.int32), np.array([0, 3, 4, 7]))
 

@@ -1,0 +1,1 @@
+"""How the bundled koe5-mini is made."""
