@@ -9,6 +9,7 @@ It ranks nine sentences by their similarity to each of three queries, or to one 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 import numpy as np
@@ -36,6 +37,17 @@ QUERIES = [
 
 
 def main() -> int:
+    """Run the example; a reader that has gone away, as `head` does, is no error to be traced."""
+    try:
+        status = search()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
+
+
+def search() -> int:
     """Embed both sides, and print the nearest sentences of each query."""
     args = arguments()
     queries = QUERIES if args.query is None else [args.query]

@@ -74,9 +74,10 @@ class Crashing:
             model: of the encoder.
             documents: as ``ingest(documents=…)`` takes them.
             point: one of :data:`POINTS`; None kills nothing.
-            moment: ``before`` or ``after`` that call, or ``within`` it, by another process.
+            moment: ``before`` or ``after`` that call; or, by another process, ``within`` it, or as
+                soon as Chroma is ``saving`` an index from the call on.
             nth: which of these calls.
-            delay: seconds into the call, for ``within``.
+            delay: seconds into the call or the saving, for ``within`` and ``saving``.
             job: ``ingest``, or ``rebuild`` the store.
             options: further ones of ``ingest``.
         """
@@ -103,9 +104,9 @@ class Crashing:
 
 
 def _serve() -> None:
-    import chromadb  # noqa: F401  # before the forks, once
+    import chromadb  # noqa: F401  # loaded once, before the forks, which inherit it
 
-    from koe5_integrations.ingestion import ingest  # noqa: F401
+    from koe5_integrations.ingestion import ingest  # noqa: F401  # likewise
 
     for line in sys.stdin:
         read, write = os.pipe()
@@ -127,10 +128,25 @@ def _until_kill(lines: Any, pid: int) -> Any:
     for line in lines:
         asked = json.loads(line)
         if "kill_after" in asked:
+            if "saving" in asked:
+                _wait_for_a_save(Path(asked["saving"]), pid)
             time.sleep(asked["kill_after"])
             os.kill(pid, signal.SIGKILL)  # it may be over by then
         else:
             yield line
+
+
+def _wait_for_a_save(folder: Path, pid: int) -> None:
+    """Wait until Chroma writes an index of its folder, or the process has ended."""
+
+    def written() -> dict[Path, int]:
+        # The file that is written first, in place. A save is over in a millisecond or two.
+        return {file: file.stat().st_mtime_ns for file in folder.glob("*/header.bin")}
+
+    before = written()
+    ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    while written() == before and os.waitid(os.P_PID, pid, ended) is None:
+        pass
 
 
 def _run(job: dict[str, Any], answer: Any) -> int:
@@ -173,8 +189,11 @@ def _arm(job: dict[str, Any], answer: Any) -> None:
         due = next(calls) == job["nth"]
         if due and job["moment"] == "before":
             os.kill(os.getpid(), signal.SIGKILL)
-        if due and job["moment"] == "within":
-            answer.write(json.dumps({"kill_after": job["delay"]}) + "\n")
+        if due and job["moment"] in ("within", "saving"):
+            kill: dict[str, Any] = {"kill_after": job["delay"]}
+            if job["moment"] == "saving":
+                kill["saving"] = str(Path(job["folder"]) / "chroma")
+            answer.write(json.dumps(kill) + "\n")
             answer.flush()
         result = called(*args, **kwargs)
         if due and job["moment"] == "after":

@@ -571,6 +571,20 @@ def test_semantic_search_refuses(run: Examples) -> None:
     ran.refused(2, "nobody/knows")
 
 
+def test_semantic_search_ends_with_its_reader(static_model: Path) -> None:
+    """A reader that goes away, as head does, is answered by no traceback."""
+    script = EXAMPLES / "semantic_search.py"
+    process = subprocess.Popen(
+        [sys.executable, script, "--model", static_model],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    _, complaints = process.communicate(timeout=120)
+    assert (process.returncode, complaints) == (1, b"")
+
+
 def test_semantic_search_needs_the_base_install_only(run: Examples) -> None:
     """The small example runs where no framework is installed."""
     forbidden = "torch,chromadb,langchain_core,llama_index,sentence_transformers,transformers"

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
-import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +17,15 @@ from chromadb.errors import ChromaError, NotFoundError
 
 from koe5_integrations.errors import CollectionError, ConfigError, StoreError
 from koe5_integrations.ingestion.locking import FolderLock
-from koe5_integrations.ingestion.stores.chroma_database import DATABASE, connect
+from koe5_integrations.ingestion.probing import probe
+from koe5_integrations.ingestion.stores.chroma_database import (
+    DATABASE,
+    connect,
+    index_folders,
+)
 from koe5_integrations.profiles import DEFAULT_MODEL, PROFILES
 
 __all__ = ["existing_collection", "find_collection", "opened_client", "recorded_options"]
-
-# Reads what a crash may have damaged: the rows, and the index with a vector out of it.
-_READ = """
-import sys
-import chromadb
-client = chromadb.PersistentClient(path=sys.argv[1])
-collection = client.get_collection(sys.argv[2], embedding_function=None)
-row = collection.get(limit=1, include=["embeddings"])
-if row["ids"]:
-    collection.query(query_embeddings=row["embeddings"], n_results=1)
-"""
 
 
 @contextmanager
@@ -111,45 +101,17 @@ def find_collection(
         raise CollectionError(f"there is no collection {name!r}; there are: {there}") from None
     if persist_dir is not None:
         folder = Path(persist_dir).expanduser().absolute()
-        if _has_saved_index(folder, collection):
-            _try_to_read(folder, name)
+        indexes = index_folders(folder, collection)
+        # Without a saved index nothing can be torn.
+        if any((index / "index_metadata.pickle").exists() for index in indexes):
+            found = probe(folder, name, thorough=False)
+            if not found.readable:
+                raise StoreError(
+                    f"{folder}: collection {name!r} is damaged: {found.problem}. If koe5 ingest "
+                    "made it, `koe5 ingest --rebuild` makes it anew from its shards; if not, "
+                    "ingest its documents from their source"
+                )
     return collection
-
-
-def _has_saved_index(folder: Path, collection: Collection) -> bool:
-    """Whether Chroma has saved the collection's index, without which nothing can be torn."""
-    uri = f"{(folder / DATABASE).as_uri()}?mode=ro"
-    with closing(sqlite3.connect(uri, uri=True)) as database:
-        segments = database.execute(
-            "SELECT id FROM segments WHERE collection = ?", [str(collection.id)]
-        ).fetchall()
-    return any((folder / str(id) / "index_metadata.pickle").exists() for (id,) in segments)
-
-
-def _try_to_read(folder: Path, name: str) -> None:
-    """Read a little of a collection in a process of its own, which a torn index may bring down.
-
-    Raises:
-        StoreError: it can't be read.
-    """
-    child = subprocess.run(
-        [sys.executable, "-c", _READ, str(folder), name],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-    )
-    if child.returncode == 0:
-        return
-    if child.returncode < 0:
-        problem = f"reading it ended a process with {signal.Signals(-child.returncode).name}"
-    else:
-        problem = (child.stderr.strip().splitlines() or ["unknown"])[-1]
-    raise StoreError(
-        f"{folder}: collection {name!r} is damaged: {problem}. If koe5 ingest made it, `koe5 "
-        "ingest --rebuild` makes it anew from its shards; if not, ingest its documents from their "
-        "source"
-    )
 
 
 def recorded_options(collection: Collection, *, trusted: bool) -> dict[str, Any]:

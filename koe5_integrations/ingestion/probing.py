@@ -41,24 +41,31 @@ class ProbeResult:
 
 
 def probe(
-    place: str | os.PathLike[str], collection: str, *, patience: float = 300.0
+    place: str | os.PathLike[str],
+    collection: str,
+    *,
+    thorough: bool = True,
+    patience: float = 300.0,
 ) -> ProbeResult:
-    """Read all of a collection in a process of its own.
+    """Read a collection in a process of its own.
 
     Who is killed while Chroma writes its index can leave one that brings down whoever opens it, or
-    one that silently lacks rows. So every vector is read, and some are searched for.
+    one that silently lacks rows.
 
     Args:
         place: folder of an embedded database, where nobody may write meanwhile, or a server's URL.
-        collection: its name; one in cosine space.
+        collection: its name.
+        thorough: read every vector, and search for some; this takes one of ours, in cosine space.
+            If not, one row is read and searched for, whatever is in it.
         patience: seconds that each step may take: to open it, to count, to read 2000 vectors.
     """
     code = f"from {__name__} import _examine; _examine()"
+    asked = json.dumps([os.fspath(place), collection, thorough, patience])
     # The child ends when its stdin does, that is with this process, even if that is killed.
     stdin, held = os.pipe()
     try:
         child = subprocess.run(
-            [sys.executable, "-c", code, os.fspath(place), collection, str(patience)],
+            [sys.executable, "-c", code, asked],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             stdin=stdin,
             capture_output=True,
@@ -90,13 +97,13 @@ def _reason(child: subprocess.CompletedProcess[str], said: dict[str, Any], patie
 
 def _examine() -> None:
     """Do the work of the child process; the last of the lines it prints says how it ended."""
-    place, collection, patience = sys.argv[1:]
+    place, collection, thorough, patience = json.loads(sys.argv[1])
     threading.Thread(target=_end_with_stdin, daemon=True).start()
     result: dict[str, Any] = {}
     try:
-        for step in _steps(place, collection, result):
+        for step in _steps(place, collection, thorough, result):
             # By a thread of C, which works where Chroma hangs.
-            faulthandler.dump_traceback_later(float(patience), exit=True)
+            faulthandler.dump_traceback_later(patience, exit=True)
             _say({"doing": step})
     except Exception as error:
         result["problem"] = str(error) or type(error).__name__
@@ -115,7 +122,7 @@ def _say(something: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def _steps(place: str, name: str, result: dict[str, Any]) -> Iterator[str]:
+def _steps(place: str, name: str, thorough: bool, result: dict[str, Any]) -> Iterator[str]:
     """Read the collection, yielding what is done next; the result gets ``count``.
 
     Raises:
@@ -139,17 +146,18 @@ def _steps(place: str, name: str, result: dict[str, Any]) -> Iterator[str]:
 
     yield "counting its rows"
     count = collection.count()
-    every = max(1, count // _SEARCHES)
+    to_read = count if thorough else min(count, 1)
+    every = max(1, to_read // _SEARCHES)
     wanted: list[Any] = []
-    for offset in range(0, count, _ROWS_PER_PAGE):
+    for offset in range(0, to_read, _ROWS_PER_PAGE):
         yield "reading its vectors"
-        page = collection.get(limit=_ROWS_PER_PAGE, offset=offset, include=["embeddings"])
+        rows = min(_ROWS_PER_PAGE, to_read - offset)
+        page = collection.get(limit=rows, offset=offset, include=["embeddings"])
         vectors = np.asarray(page["embeddings"], dtype=np.float32)
-        rows = min(_ROWS_PER_PAGE, count - offset)
         if len(page["ids"]) != rows or len(vectors) != rows:
             raise ValueError(f"{rows - len(vectors)} of {rows} rows are missing")
         bad = ~(np.isfinite(vectors).all(axis=1) & vectors.any(axis=1))
-        if bad.any():
+        if thorough and bad.any():
             raise ValueError(f"{page['ids'][int(bad.argmax())]!r} has no sound vector")
         wanted.extend(vectors[-offset % every :: every])
 
@@ -159,6 +167,6 @@ def _steps(place: str, name: str, result: dict[str, Any]) -> Iterator[str]:
         lost = sum(
             not nearest or nearest[0] > _SAME_DISTANCE for nearest in found["distances"] or []
         )
-        if lost > _MOST_NOT_FOUND * len(wanted):
+        if thorough and lost > _MOST_NOT_FOUND * len(wanted):
             raise ValueError(f"{lost} of {len(wanted)} stored vectors are not found by themselves")
     result["count"] = count

@@ -86,6 +86,22 @@ def test_a_sound_collection_is_readable(folder: Path) -> None:
     assert probe(folder, "other") == ProbeResult(True, N)
 
 
+def test_what_others_made_is_not_judged(tmp_path: Path) -> None:
+    """A vector that is none in cosine space may stand in another; a torn index is still told."""
+    with chromadb.PersistentClient(tmp_path) as client:
+        hnsw = {"space": "l2", "sync_threshold": 50}
+        made = client.create_collection(
+            "notes", embedding_function=None, configuration={"hnsw": hnsw}
+        )
+        vectors = vectors_of(N)
+        vectors[0] = 0
+        made.add(ids=[f"p{i}" for i in range(N)], embeddings=vectors)
+    assert "'p0' has no sound vector" in probe(tmp_path, "notes").problem
+    assert probe(tmp_path, "notes", thorough=False) == ProbeResult(True, N)
+    DAMAGES["vectors blank"](index_folder(tmp_path, "notes"))
+    assert not probe(tmp_path, "notes", thorough=False).readable
+
+
 def test_a_probe_is_made_while_the_store_is_open(folder: Path, static_model: Path) -> None:
     """The store that holds the lock waits for the probe, and is reset if need be."""
     encoder = KoE5Encoder(static_model)

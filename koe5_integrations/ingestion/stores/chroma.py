@@ -5,11 +5,10 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from uuid import UUID
 
 from koe5_integrations.encoder import KoE5Encoder
 from koe5_integrations.errors import ConfigError, KoE5Error, MissingExtraError, StoreError
@@ -17,10 +16,10 @@ from koe5_integrations.ingestion.documents import MetadataValue
 from koe5_integrations.ingestion.locking import FolderLock
 from koe5_integrations.ingestion.passages import Passage
 from koe5_integrations.ingestion.stores.chroma_database import (
-    DATABASE,
     as_chroma_metadata,
     check_collection_name,
     connect,
+    index_folders,
     page_of_ids,
     store_key,
 )
@@ -148,7 +147,11 @@ class ChromaStore:
         """
         metadata = {k: v for k, v in (self._collection.metadata or {}).items() if k[:5] != "koe5:"}
         index = dict(self._collection.configuration_json.get("hnsw") or {})
-        leftovers = self._index_folders()
+        # Chroma does not delete the index with its collection; where it is left, it takes up space.
+        leftovers: list[Path] = []
+        if self._folder is not None:
+            with suppress(sqlite3.Error):
+                leftovers = index_folders(self._folder, self._collection)
         self._reconnect()
         self._call(self._delete_collection)
         for folder in leftovers:
@@ -225,19 +228,6 @@ class ChromaStore:
         ]
         texts = [passage.text for passage in passages]
         self._collection.upsert(ids, embeddings=vectors, documents=texts, metadatas=replacing)
-
-    def _index_folders(self) -> list[Path]:
-        """Where the index lies, which Chroma does not delete with its collection."""
-        if self._folder is None:
-            return []
-        uri = f"{(self._folder / DATABASE).as_uri()}?mode=ro"
-        ours = "SELECT id FROM segments WHERE collection = ?"
-        try:
-            with closing(sqlite3.connect(uri, uri=True)) as database:
-                found = database.execute(ours, [str(self._collection.id)]).fetchall()
-        except sqlite3.Error:
-            return []  # they only take up space
-        return [self._folder / str(UUID(id)) for (id,) in found]
 
     def _call(self, call: Callable[..., T], *arguments: Any) -> T:
         """Call Chroma, again while its server can't be reached; its errors become ours."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from koe5_integrations.errors import ConfigError, MissingExtraError, StoreError
 from koe5_integrations.ingestion.documents import MetadataValue
@@ -20,6 +23,7 @@ __all__ = [
     "as_chroma_metadata",
     "check_collection_name",
     "connect",
+    "index_folders",
     "page_of_ids",
     "store_key",
 ]
@@ -85,6 +89,19 @@ def check_collection_name(name: str) -> None:
 def store_key(place: Path | str, collection: Collection) -> str:
     """Return what the shards remember a collection by: its place and id."""
     return f"chroma {str(place).rstrip('/')} {collection.id}"
+
+
+def index_folders(folder: Path, collection: Collection) -> list[Path]:
+    """Return where a collection's index lies, if it is on disk, in a database's folder.
+
+    Raises:
+        sqlite3.Error: the database can't be read.
+    """
+    uri = f"{(folder / DATABASE).as_uri()}?mode=ro"
+    segments = "SELECT id FROM segments WHERE collection = ?"
+    with closing(sqlite3.connect(uri, uri=True)) as database:
+        found = database.execute(segments, [str(collection.id)]).fetchall()
+    return [folder / str(UUID(id)) for (id,) in found]
 
 
 def page_of_ids(collection: Collection, offset: int) -> list[str]:
