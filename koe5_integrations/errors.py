@@ -25,7 +25,8 @@
     ├── StoreError (RuntimeError)           a vector store refused or failed
     ├── LockedError (RuntimeError)          another process is writing there
     ├── DatasetError (ValueError)           an evaluation's data are missing or malformed
-    └── RetrieverError (RuntimeError)       a retriever under evaluation can't be made or asked
+    ├── RetrieverError (RuntimeError)       a retriever under evaluation can't be made or asked
+    └── TrainingError (RuntimeError)        a training run can't go on as asked
 
     KoE5Warning (UserWarning)
     ├── PrefixedTextWarning
@@ -62,6 +63,7 @@ __all__ = [
     "SourceError",
     "StoreError",
     "TextTypeError",
+    "TrainingError",
     "TruncateDimWarning",
     "TruncationError",
     "TruncationWarning",

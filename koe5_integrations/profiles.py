@@ -8,6 +8,7 @@ prompts are never guessed.
 from __future__ import annotations
 
 import difflib
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -70,9 +71,9 @@ def profile_for(
 ) -> ModelProfile:
     """Return the profile a model is used with.
 
-    A known name has its own. A folder that ``koe5 export`` wrote says how it is used; another is
-    used as KoE5 is, unless a profile is named. Prompts given explicitly replace the profile's;
-    given both, they also make an unknown model usable.
+    A known name has its own. A folder that ``koe5 export`` or ``koe5 train`` wrote says how it is
+    used; another is used as KoE5 is, unless a profile is named. Prompts given explicitly replace
+    the profile's; given both, they also make an unknown model usable.
 
     Raises:
         UnknownModelError: an unknown hub name without a profile and without both prompts.
@@ -98,6 +99,10 @@ def profile_for(
         )
     elif both_prompts:
         found = ModelProfile(name=model, query_prompt="", passage_prompt="")
+    elif is_folder and (stored := _stored_prompts(Path(model))) is not None:
+        found = replace(
+            PROFILES[DEFAULT_MODEL], query_prompt=stored["query"], passage_prompt=stored["passage"]
+        )
     elif is_folder:
         found = PROFILES[DEFAULT_MODEL]
     else:
@@ -112,6 +117,16 @@ def profile_for(
     if passage_prompt is not None:
         found = replace(found, passage_prompt=passage_prompt)
     return found
+
+
+def _stored_prompts(folder: Path) -> dict[str, str] | None:
+    """Return a folder's own prompts if it names both roles, as `koe5 train` does; "" is one."""
+    try:
+        read = json.loads((folder / "config_sentence_transformers.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    prompts = read.get("prompts") or {}
+    return prompts if {"query", "passage"} <= prompts.keys() else None
 
 
 def _similar(name: str) -> str:

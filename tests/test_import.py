@@ -39,6 +39,7 @@ EXTRAS = {
     "koe5_integrations.haystack": ("haystack", ["haystack"]),
     "koe5_integrations.ingestion.shards": ("ingest", ["pyarrow"]),
     "koe5_integrations.ingestion.locking": ("ingest", ["filelock"]),
+    "koe5_integrations.training.run.arguments": ("train", ["accelerate"]),
     "koe5_integrations.ingestion.ray_engine": ("ray", ["ray"]),
     "koe5_integrations.langchain_splitting": (
         "langchain",

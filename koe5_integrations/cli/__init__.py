@@ -25,6 +25,7 @@ from koe5_integrations.cli import (
     migrate,
     models,
     search,
+    train,
     verify,
 )
 from koe5_integrations.cli.exits import CleanExits
@@ -51,6 +52,7 @@ app.command("embed")(embed.embed_texts)
 app.command("search")(search.search_collection)
 app.command("evaluate", epilog=evaluate.EXIT_CODES)(evaluate.evaluate_retrieval)
 app.command("export")(export.export_model)
+app.add_typer(train.app, name="train")
 app.command("bench", epilog=bench.EXIT_CODES)(bench.bench_model)
 app.command("embed-shard")(embed_shard.embed_shards)
 app.command("verify", epilog=verify.EXIT_CODES)(verify.verify_collection)

@@ -176,7 +176,7 @@ class MtebSearch:
 
 def mteb_task(dataset: RetrievalDataset) -> mteb.AbsTask:
     """Return a data set as a retrieval task that `mteb.evaluate` runs without a network."""
-    from datasets import Dataset  # has no types
+    from datasets import Dataset
     from mteb.abstasks.retrieval import AbsTaskRetrieval
     from mteb.abstasks.task_metadata import TaskMetadata
 

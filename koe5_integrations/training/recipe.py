@@ -44,6 +44,8 @@ class Task:
         data: its columns in the loss's order; a column "label" or "score" last if there is one.
         loss: computes a batch's loss, Matryoshka's wrapper included.
         batch_size: examples of an update over all devices; None is the configuration's.
+            A loss that caches gradients sees all of a device's at once, in mini-batches of its
+            own; to others the run passes `mini_batch_size` at a time.
         no_duplicates: no text twice in a batch, where it would be its own negative.
         prompts: prefix by column; columns left out have none.
     """
@@ -64,7 +66,8 @@ class Prepared:
         evaluator: run on the dev set while training; its primary metric, higher is better,
             picks the best checkpoint. None trains without.
         test: measured once on the finished model: table name -> metric -> value.
-        prompts: stored in the model by prompt name, what users of the model are to prefix.
+        prompts: stored in the model by prompt name, what users of the model are to prefix:
+            "query" and "passage" (stored as "document" too); empty for no prefixes.
         files: what was read.
         card: a paragraph of the model card on data and loss, Markdown.
     """
@@ -78,7 +81,14 @@ class Prepared:
 
 
 class Recipe(Protocol[Config]):
-    """A recipe: how to get the model, and how to make a run of it ready."""
+    """A recipe: how to get the model, and how to make a run of it ready.
+
+    The module that defines its configuration has an instance, under the name ``RECIPE``; importing
+    that module loads no model library.
+
+    Attributes:
+        name: as on the command line.
+    """
 
     name: str
 

@@ -49,6 +49,7 @@ def test_every_option_has_help() -> None:
         ["bench"],
         ["doctor"],
         ["migrate"],
+        ["train"],
     ],
 )
 def test_help_is_for_people(invoke: Invoke, command: list[str]) -> None:

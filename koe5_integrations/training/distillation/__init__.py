@@ -1,0 +1,1 @@
+"""What the recipe `distill` is made of: the teacher's vectors, and the student that learns them."""
