@@ -122,3 +122,37 @@ def make_static(path: Path, *, dim: int = 16, seed: int = 0) -> Path:
     ]
     (path / "modules.json").write_text(json.dumps(modules))
     return path
+
+
+def make_bag(
+    path: Path, *, dim: int = 64, bigrams: str = "파이 이썬 헌법 은", seed: int = 0
+) -> Path:
+    """The form of koe5-mini in small: random bits for tokens, some bigrams and 8 buckets."""
+    tokenizer = korean_tokenizer()
+    tokenizer.add_special_tokens(["query: ", "passage: "])
+    known = np.sort([int("".join(f"{ord(c):021b}" for c in pair), 2) for pair in bigrams.split()])
+    rows = tokenizer.get_vocab_size() + len(known) + 8
+    rng = np.random.default_rng(seed)
+    signs = np.hstack([rng.integers(0, 2, (rows, dim - 1)), np.zeros((rows, 1))]).astype(np.uint8)
+    path.mkdir(parents=True)
+    tokenizer.save(str(path / "tokenizer.json"))
+    save_file(
+        {
+            "bits": np.packbits(signs, axis=1),
+            "scales": rng.uniform(0.5, 2, rows).astype(np.float16),
+            "bigrams": known.astype(np.int64),
+        },
+        path / "model.safetensors",
+    )
+    config = {
+        "model_type": "koe5-bag",
+        "dim": dim,
+        "buckets": 8,
+        "saturation": 2.0,
+        "length_exponent": 0.75,
+        "longest": 60.0,
+        "passage_token": tokenizer.token_to_id("passage: "),
+        "prompts": ["query: ", "passage: "],
+    }
+    (path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return path

@@ -27,7 +27,7 @@ class Tokens(NamedTuple):
     """How many tokens the whole text has; more than ``len(ids)`` if it was cut."""
 
     text: str = ""
-    """What a server is sent, cut like the tokens; empty where the model runs here."""
+    """What a server is sent or bigrams are taken of, cut like the tokens; else empty."""
 
 
 class Backend(Protocol):

@@ -24,7 +24,9 @@ from koe5_integrations.exports import (
     graph_path,
 )
 
-__all__ = ["ModelFolder"]
+__all__ = ["BAG", "ModelFolder"]
+
+BAG = "koe5-bag"
 
 # Tokenizers state "no limit" as a huge number (int(1e30) in transformers).
 _NO_LIMIT = 1_000_000
@@ -47,9 +49,9 @@ class ModelFolder:
     Attributes:
         path: the folder.
         folders: it and its subfolders, as far as they hold modules of the model.
-        kind: ``static`` is a table of token vectors, ``transformer`` anything with attention.
-        modules: names of its modules in order; none for a bare transformers folder, which says
-            nothing of pooling.
+        kind: ``static`` is a table of vectors of tokens, ``transformer`` anything with attention.
+        modules: names of its modules in order, `BAG` alone for a model in the form of koe5-mini;
+            none for a bare transformers folder, which says nothing of pooling.
         dim: length of a vector.
         max_seq_length: tokens read, special tokens included; None is no limit.
         pooling: ``mean``, ``cls``, …; None if the files don't say.
@@ -93,6 +95,9 @@ class ModelFolder:
         if modules:
             return cls._from_modules(path, folders, modules, export, version)
         config = read_json(path / "config.json")
+        if config.get("model_type") == BAG:
+            dim = _field(config, "dim", path / "config.json")
+            return cls(path, folders, "static", (BAG,), dim, None, "mean", True)
         return cls(
             path=path,
             folders=folders,
@@ -217,6 +222,9 @@ class ModelFolder:
         digest = hashlib.sha256(repr(self.modules).encode())
         if self.version is not None:
             digest.update(f"without weights: {self.version}".encode())
+        if self.modules == (BAG,):
+            config = read_json(self.path / "config.json")
+            digest.update(json.dumps(config, sort_keys=True).encode())
         for dense in self.files("config.json") if "Dense" in self.modules else []:
             digest.update(str(read_json(dense).get("activation_function")).encode())
         for tokenizer in self.files("tokenizer.json"):

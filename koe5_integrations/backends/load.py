@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from koe5_integrations.backends import Backend
-from koe5_integrations.backends.folder import ModelFolder
+from koe5_integrations.backends.folder import BAG, ModelFolder
 from koe5_integrations.backends.pick import EngineChoice
 from koe5_integrations.profiles import Pooling
 
@@ -45,6 +45,10 @@ def load_backend(
         remote = RemoteBackend(folder, choice.served, max_seq_length)
         check_server(remote, folder, choice.served, max_seq_length, pooling)
         return remote
+    if folder.modules == (BAG,):
+        from koe5_integrations.backends.bag import BagBackend
+
+        return BagBackend(folder, max_seq_length)
     if choice.backend == "static":
         from koe5_integrations.backends.static import StaticBackend
 

@@ -27,6 +27,7 @@ def load_base(config: TrainingConfig) -> SentenceTransformer:
         MissingExtraError: sentence-transformers is not installed.
         ModelLoadError: the model can't be had or loaded, or is an export.
     """
+    from koe5_integrations.backends.folder import BAG
     from koe5_integrations.backends.hub import find_model
 
     try:
@@ -40,6 +41,11 @@ def load_base(config: TrainingConfig) -> SentenceTransformer:
     if folder.export is not None:
         raise ModelLoadError(
             f"{folder.path} holds an export, which can't be trained; name the model it was made of"
+        )
+    if folder.modules == (BAG,):
+        raise ModelLoadError(
+            f"{folder.path} is no model of sentence-transformers and can't be trained further; "
+            "`python -m koe5_integrations.training.mini` trains one like it"
         )
     limit = folder.max_seq_length
     if limit is not None and config.max_seq_length > limit:
