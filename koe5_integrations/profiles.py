@@ -120,13 +120,17 @@ def profile_for(
 
 
 def _stored_prompts(folder: Path) -> dict[str, str] | None:
-    """Return a folder's own prompts if it names both roles, as `koe5 train` does; "" is one."""
+    """Return a folder's own prompts if it names them all, as `koe5 train` does; "" is one.
+
+    Of two names for passages, neither is to be guessed to be the right one.
+    """
     try:
         read = json.loads((folder / "config_sentence_transformers.json").read_text("utf-8"))
     except (OSError, ValueError):
         return None
     prompts = read.get("prompts") or {}
-    return prompts if {"query", "passage"} <= prompts.keys() else None
+    named = {"query", "passage", "document"} <= prompts.keys()
+    return prompts if named and prompts["document"] == prompts["passage"] else None
 
 
 def _similar(name: str) -> str:
@@ -229,7 +233,7 @@ PROFILES: dict[str, ModelProfile] = {
             name=BUNDLED_MODEL,
             query_prompt="query: ",
             passage_prompt="passage: ",
-            dim=704,
+            dim=1024,
             pooling="mean",
             normalize=True,
             license="CC-BY-SA-4.0",

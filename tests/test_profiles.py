@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 
 import pytest
 
@@ -88,6 +90,26 @@ def test_a_known_name_has_its_own_profile() -> None:
 def test_a_folder_is_used_as_koe5() -> None:
     """A local folder has KoE5's profile unless told otherwise."""
     assert profile_for("/models/tuned", is_folder=True) is PROFILES[DEFAULT_MODEL]
+
+
+@pytest.mark.parametrize(
+    ("stored", "used"),
+    [
+        ({"query": "", "passage": "", "document": ""}, ("", "")),
+        ({"query": "q ", "passage": "p ", "document": "p "}, ("q ", "p ")),
+        ({"query": "q ", "passage": "p ", "document": "d "}, ("query: ", "passage: ")),
+        ({"query": "q ", "document": ""}, ("query: ", "passage: ")),
+        (None, ("query: ", "passage: ")),
+    ],
+)
+def test_a_trained_folder_keeps_its_prompts(
+    tmp_path: Path, stored: dict[str, str] | None, used: tuple[str, str]
+) -> None:
+    """Prompts that a folder names in full, as `koe5 train` does, go before KoE5's."""
+    config = "{" if stored is None else json.dumps({"prompts": stored})
+    (tmp_path / "config_sentence_transformers.json").write_text(config, encoding="utf-8")
+    profile = profile_for(str(tmp_path), is_folder=True)
+    assert (profile.query_prompt, profile.passage_prompt) == used
 
 
 @pytest.mark.parametrize("is_folder", [True, False])
