@@ -9,7 +9,7 @@
 A recipe (``recipes``) knows data and loss; a run (``run``) trains with them, and goes on exactly
 where it was stopped, by whatever.
 
-`python -m koe5_integrations.training.mini.static` makes the bundled model, and
+`python -m koe5_integrations.training.mini` makes the bundled model, and
 `python -m koe5_integrations.training.score` measures it or any other model folder.
 """
 

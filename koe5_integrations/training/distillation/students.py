@@ -12,12 +12,12 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, StaticEmbedding
 from tokenizers import Tokenizer
 
+from koe5_integrations.backends.tokenizer import TextTokenizer
 from koe5_integrations.backends.torch_load import load_sentence_transformer
 from koe5_integrations.errors import ConfigError, ModelLoadError
 from koe5_integrations.ingestion.shards.durable import new_file
 from koe5_integrations.text import is_visible
 from koe5_integrations.training.distillation.teacher import Teacher
-from koe5_integrations.training.mini.bags import bag_texts
 from koe5_integrations.training.mini.tokenizer import train_tokenizer
 from koe5_integrations.training.recipes.base import load_base
 from koe5_integrations.training.texts import Texts
@@ -169,8 +169,9 @@ def _token_vectors(tokenizer: Tokenizer, teacher: Teacher, texts: Texts) -> Vect
     vectors = np.zeros((size, teacher.encoder.dim), dtype=np.float32)
     vectors[list(spoken)] = teacher.vectors(list(spoken.values()), "passage")
     counts = np.ones(size)
-    for some in (texts.queries, texts.passages):
-        counts += np.bincount(bag_texts(tokenizer, some, prompt="").ids, minlength=size)
+    read = TextTokenizer(tokenizer, None, add_special_tokens=False)
+    for tokens in read([*texts.queries, *texts.passages]):
+        np.add.at(counts, tokens.ids, 1)
     weights = _FREQUENT / (_FREQUENT + counts / counts.sum())
     weighted: Vectors = (vectors * weights[:, None]).astype(np.float32)
     return weighted

@@ -1,7 +1,9 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from made_up_pairs import made_up_pairs, made_up_sentences, write_pairs
@@ -10,11 +12,13 @@ pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("pyarrow.parquet", reason="training pairs are Parquet")
 
 # After the checks above, which skip this file where the extra is not installed.
+import koe5_integrations
 from koe5_integrations.encoder import KoE5Encoder
 from koe5_integrations.errors import ConfigError, DatasetError
 from koe5_integrations.evaluation.datasets import load_dataset
 from koe5_integrations.training.mini import save
 from koe5_integrations.training.mini.__main__ import main
+from koe5_integrations.training.mini.recipe import Recipe
 
 SMALL = [
     *("--pieces=60", "--bigrams=100", "--buckets=8", "--dim=16", "--steps=4"),
@@ -78,6 +82,13 @@ def test_the_record_says_what_it_was_made_of(tmp_path, pairs, korsts):
     assert record["sentence_pairs"] == 40
     assert set(record["trained"]) == set(record["untrained"]) >= {"headings", "mean"}
     assert "torch" in record["versions"]
+
+
+def test_the_defaults_are_those_of_the_bundled_model():
+    """The bundled model's record has the recipe that the command follows of itself."""
+    folder = Path(koe5_integrations.__file__).parent / "models" / "koe5-mini"
+    record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    assert record["recipe"] == asdict(Recipe())
 
 
 def test_texts_of_test_sets_are_dropped(tmp_path, korsts, capsys):

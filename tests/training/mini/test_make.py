@@ -111,7 +111,7 @@ def test_questions_and_sentence_pairs_can_be_left_out(made, change):
 
 
 def test_equal_texts_are_no_negatives():
-    """Nothing is wrong where all passages of one source are the same, and all queries of the other."""
+    """Where one source has one passage and the other one query, nothing can be wrong."""
     pairs = made_up_pairs(100)
     for row, source in enumerate(pairs.sources):
         texts = pairs.passages if source == "headings" else pairs.queries
