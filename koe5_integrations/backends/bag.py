@@ -30,11 +30,11 @@ def saturated(counts: npt.NDArray[np.integer], saturation: float) -> npt.NDArray
 
 
 def stretched(sums: Vectors, exponent: float, longest: float) -> Vectors:
-    """Return passages' vectors of unit length, of which longer texts keep more, as in BM25.
+    """Return passages' vectors of unit length, in which short texts don't weigh as much as others.
 
     A sum of length l gets the length (l / longest) ** (1 - exponent), at most 1; what is missing
     to 1 goes into one more dimension, which is 0 in a question. So the cosine with a question is
-    as if the passage had been divided by a power of its length only.
+    as if the passage had been divided by a power of its length only, up to that length.
 
     Args:
         sums: shape (n, dim - 1), float32.

@@ -32,8 +32,8 @@ load = time.perf_counter() - began
 status = Path("/proc/self/status")
 lines = status.read_text().splitlines() if status.exists() else []
 memory = next((int(line.split()[1]) / 1e3 for line in lines if line.startswith("VmHWM")), None)
-sentence = "{:05}번 문서는 파이썬의 리스트와 튜플이 어떻게 다른지, 언제 쓰는지 설명합니다. "
-rates, numbers = {}, iter(range(10**9))
+sentence = "{}번 문서는 파이썬의 리스트와 튜플이 어떻게 다른지, 언제 쓰는지 설명합니다. "
+rates, numbers = {}, iter(range(10**5, 10**9))
 for sentences in (1, 15):
     count, seconds = 16, 0.0
     while seconds < 1 and count < 40_000:

@@ -117,7 +117,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--korsts", type=Path, help="folder of sts-train.tsv and sts-dev.tsv, to train on beside")
     add("--exclude-from", type=Path, help="folder of test sets no pair may share a text with")
     add("--tokenizer", type=Path, help="use this tokenizer.json instead of learning one")
-    add("--threads", type=int, default=2, help="torch threads; with one, runs are equal to the last bit")
+    add(
+        "--threads",
+        type=int,
+        default=2,
+        help="torch threads; with one, runs are equal to the last bit",
+    )
     described = _described(Recipe)
     for field in fields(Recipe):
         add(

@@ -52,8 +52,8 @@ def train_table(
     """Train a table in place and return it; what counts of the result are its signs and scales.
 
     A batch's queries look for their passages among the batch's (InfoNCE). Pairs of an equal query
-    or passage are not each other's negatives. On one thread of torch the same arguments give the same
-    table, on the same machine and torch version; on several, sums differ in their last digits.
+    or passage are not each other's negatives. On one thread of torch the same arguments give the
+    same table, on the same machine and torch version; on several, sums differ in their last digits.
 
     Args:
         table: the start, shape (size, dim - 1), float32.

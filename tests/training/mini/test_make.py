@@ -85,10 +85,10 @@ def test_the_saved_model_gives_the_vectors_of_the_trainers_table(made, folder):
     )
 
 
-def test_ordinary_passages_are_shorter_than_the_longest(made, folder):
-    """Every training passage keeps some of the dimension for what longer ones have more."""
-    passages = KoE5Encoder(folder).encode_passages(made_up_pairs(50).passages)
-    assert passages[:, -1].min() > 0
+def test_only_the_shortest_passages_are_stretched(made, folder):
+    """About a seventh has something in the last dimension, by which others would look alike."""
+    passages = KoE5Encoder(folder).encode_passages(made_up_pairs(400).passages)
+    assert 0.05 < (passages[:, -1] > 0).mean() < 0.3
 
 
 @pytest.mark.parametrize("change", [{"question_share": 0.0}, {"similarity_weight": 0.0}])
