@@ -30,7 +30,8 @@ from koe5_integrations.errors import FingerprintMismatchError
 from koe5_integrations.evaluation.datasets import load_dataset
 
 BUNDLED = "koe5-mini"
-BUNDLED_NOTE = """: the compact model that comes with the package. KoE5 itself finds more:
+BUNDLED_NOTE = """: the compact model that comes with the package; it knows words
+  rather than meaning. For KoE5 itself:
   pip install "koe5-integrations[torch]"
   and add --model nlpai-lab/KoE5 --persist-dir chroma_faq_koe5"""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -105,12 +106,17 @@ def make_xlm_roberta(
     return path
 
 
-def make_static(path: Path, *, dim: int = 16, seed: int = 0) -> Path:
-    """A static embedding in sentence-transformers' layout, written without torch."""
+def make_static(path: Path, *, dim: int = 16, seed: int = 0, prompt_weight: float = 1.0) -> Path:
+    """A static embedding in sentence-transformers' layout, written without torch.
+
+    The vectors of what only prompts hold (Latin letters, a colon) are scaled by ``prompt_weight``.
+    """
     tokenizer = korean_tokenizer()
     path.mkdir(parents=True)
     tokenizer.save(str(path / "tokenizer.json"))
     table = np.random.default_rng(seed).normal(size=(tokenizer.get_vocab_size(), dim))
+    pieces = tokenizer.get_vocab().items()
+    table[[row for piece, row in pieces if re.search("[a-z:]|^▁$", piece)]] *= prompt_weight
     save_file({"embedding.weight": table.astype(np.float16)}, path / "model.safetensors")
     modules = [
         {
@@ -125,7 +131,12 @@ def make_static(path: Path, *, dim: int = 16, seed: int = 0) -> Path:
 
 
 def make_bag(
-    path: Path, *, dim: int = 64, bigrams: str = "파이 이썬 헌법 은", seed: int = 0
+    path: Path,
+    *,
+    dim: int = 64,
+    bigrams: str = "파이 이썬 헌법 은",
+    seed: int = 0,
+    longest: float = 60.0,
 ) -> Path:
     """The form of koe5-mini in small: random bits for tokens, some bigrams and 8 buckets."""
     tokenizer = korean_tokenizer()
@@ -150,7 +161,7 @@ def make_bag(
         "buckets": 8,
         "saturation": 2.0,
         "length_exponent": 0.75,
-        "longest": 60.0,
+        "longest": longest,
         "passage_token": tokenizer.token_to_id("passage: "),
         "prompts": ["query: ", "passage: "],
     }

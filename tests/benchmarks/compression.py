@@ -42,17 +42,23 @@ def write(line: str) -> None:
     sys.stdout.flush()
 
 
+def stepped(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Return the upper bounds, above the lower ones where a dimension never changes."""
+    return np.maximum(high, low + 1e-6)
+
+
 def ranges_of(sample: Vectors, encoder: KoE5Encoder) -> dict[str, Compression]:
     """Return int8 compressions by how their ranges were learnt."""
     fingerprint = encoder.fingerprint
+    least, most = sample.min(axis=0), sample.max(axis=0)
     low, high = np.percentile(sample, [0.5, 99.5], axis=0)
     return {
         "one range (default)": Compression.calibrate(sample, fingerprint=fingerprint),
         "per_dimension=True": Compression.calibrate(
             sample, fingerprint=fingerprint, per_dimension=True
         ),
-        "minimum and maximum": Compression("int8", fingerprint, sample.min(0), sample.max(0)),
-        "99% of each dimension": Compression("int8", fingerprint, low, high),
+        "minimum and maximum": Compression("int8", fingerprint, least, stepped(least, most)),
+        "99% of each dimension": Compression("int8", fingerprint, low, stepped(low, high)),
     }
 
 

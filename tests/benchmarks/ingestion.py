@@ -38,7 +38,7 @@ from rich.table import Table
 PARTS = ("speed", "memory", "resume", "stream")
 EVERY_S = 0.05
 MB = 1e6
-DIM = 704  # of koe5-mini
+DIM = 1024  # of koe5-mini
 TENTHS = 10
 SENTENCES_IN_DOCUMENT = 40
 

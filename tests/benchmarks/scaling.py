@@ -35,7 +35,7 @@ CPUS = {"two cores, openvino int8": 3.46, "two cores, torch fp32": 1.28}
 # Measured by --measure: passages split in a core-second (by koe5-mini's tokenizer, much like
 # KoE5's), bytes a passage, and core-milliseconds a passage that Chroma spends between so many of
 # them and 5,000 more.
-SPLIT_RATE = 700.0
+SPLIT_RATE = 1200.0
 SHARD_BYTES = 4824.7
 CHROMA_BYTES = 17867.9
 CHROMA_MILLISECONDS = {0: 1.50, 5000: 2.11, 10000: 2.35, 15000: 2.67, 20000: 2.62, 25000: 2.62}

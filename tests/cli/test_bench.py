@@ -24,7 +24,7 @@ def test_the_bundled_model(koe5: Koe5, tmp_path: Path) -> None:
     """One command in a new process prints tables and a recommendation, and writes its files."""
     done = koe5("bench", "koe5-mini", *SMALL, "--output", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    for part in ("koe5-mini (dim 704)", "Passages a second", "8,192 (own)", "2 callers", "cosine"):
+    for part in ("koe5-mini (dim 1024)", "Passages a second", "8,192 (own)", "2 callers", "cosine"):
         assert part in done.stdout
     assert "KoE5Encoder('koe5-mini', backend='static')" in done.stdout
     assert done.stderr.startswith(f"written to {tmp_path / 'out'}")

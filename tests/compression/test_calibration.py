@@ -35,7 +35,7 @@ def fingerprint():
 
 @pytest.fixture(scope="module")
 def vectors():
-    """Of the FAQ's 136 answers, dim 704."""
+    """Of the FAQ's 136 answers, dim 1024."""
     return KoE5Encoder("koe5-mini").encode_passages(load_dataset("python_faq_ko").corpus.values())
 
 
@@ -193,7 +193,7 @@ def test_a_saved_file_gives_the_same_codes(vectors, fingerprint, precision, tmp_
     # The name of a model does not decide its vectors.
     loaded = Compression.load(tmp_path / "c.json", fingerprint=replace(fingerprint, model="copy"))
     np.testing.assert_array_equal(loaded(vectors), saved(vectors))
-    assert repr(loaded).startswith(f"Compression({precision}, dim=704, ")
+    assert repr(loaded).startswith(f"Compression({precision}, dim=1024, ")
 
 
 def test_another_models_file_is_refused(vectors, fingerprint, tmp_path):

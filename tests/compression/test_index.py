@@ -160,7 +160,7 @@ def test_what_does_not_fit_together_is_refused(faq, fingerprint):
         CompressedIndex(int8, int8(passages), engine="faiss")
     with pytest.raises(ConfigError, match="engine='annoy'"):
         CompressedIndex(int8, int8(passages), engine="annoy")
-    with pytest.raises(ConfigError, match=r"shape \(n, 704\)"):
+    with pytest.raises(ConfigError, match=r"shape \(n, 1024\)"):
         bits.search(queries[:, :8], 1)
     with pytest.raises(ConfigError, match=r"vectors\[0\] holds NaN"):
         bits.search(queries * np.nan, 1)

@@ -119,7 +119,7 @@ def test_a_folder_with_an_at_in_its_name(static_model, tmp_path):
         ("dense:koe5-mini@int8@binary", "both are given as @256@int8"),
         ("dense:koe5-mini@64@256", "both are given as @256@int8"),
         ("dense:@int8", "model='' must be a model's name"),
-        ("dense:koe5-mini@9999", "truncate_dim=9999 is more than the 704 dimensions"),
+        ("dense:koe5-mini@9999", "truncate_dim=9999 is more than the 1024 dimensions"),
         ("dense:koe5-mini@0", "truncate_dim=0 must be at least 1"),
         ("chroma:koe5-mini@int8", "Chroma keeps float32 only, not int8"),
     ],

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_models import KOREAN, make_static, make_xlm_roberta
+from tiny_models import KOREAN, make_bag, make_static, make_xlm_roberta
 
 pytest.importorskip("chromadb")
 
@@ -21,6 +21,7 @@ from chromadb.api.models.Collection import Collection
 
 from koe5_integrations import KoE5Encoder
 from koe5_integrations.chroma import KoE5EmbeddingFunction, open_collection
+from koe5_integrations.evaluation import load_dataset
 from koe5_integrations.ingestion.diagnosis import Diagnosis, diagnose
 from koe5_integrations.ingestion.diagnosis.sampling import Repeated, chance_of_seeing, scan
 
@@ -51,6 +52,28 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClientAPI]:
 @pytest.fixture(scope="module")
 def encoder(xlm_roberta: Path) -> KoE5Encoder:
     return KoE5Encoder(xlm_roberta)
+
+
+@pytest.fixture(scope="module")
+def unmoved(tmp_path_factory: pytest.TempPathFactory) -> KoE5Encoder:
+    """A static model of 768 dimensions that a prefix hardly moves: by a cosine of 0.998."""
+    model = make_static(
+        tmp_path_factory.mktemp("models") / "unmoved", dim=768, prompt_weight=0.15, seed=1
+    )
+    return KoE5Encoder(model, profile="nlpai-lab/KoE5", max_seq_length=4096)
+
+
+@pytest.fixture(scope="module")
+def stretched(tmp_path_factory: pytest.TempPathFactory) -> KoE5Encoder:
+    """A model in koe5-mini's form, a dimension of which is large in passages and 0 otherwise."""
+    model = make_bag(tmp_path_factory.mktemp("models") / "stretched", dim=1024, longest=4000.0)
+    return KoE5Encoder(model, profile="nlpai-lab/KoE5", max_seq_length=4096)
+
+
+def without_prompts(encoder: KoE5Encoder, passage_prompt: str = "") -> KoE5Encoder:
+    """The same model, with another prefix or none."""
+    given = {"query_prompt": "", "passage_prompt": passage_prompt, "on_prefixed": "keep"}
+    return KoE5Encoder(**encoder.config() | given)
 
 
 @pytest.fixture(scope="module")
@@ -100,21 +123,25 @@ def kinds(diagnosis: Diagnosis) -> set[str]:
         ("query: passage: ", "doubled prefix", "doubled_prefix"),
     ],
 )
-@pytest.mark.parametrize("model", ["tiny", "koe5-mini"])
+@pytest.mark.parametrize("model", ["encoder", "unmoved", "stretched", "koe5-mini"])
 def test_each_prefix_is_recognised(
-    model: str, prefix: str, made: str, found: str | None, store: Store, encoder: KoE5Encoder
+    model: str,
+    prefix: str,
+    made: str,
+    found: str | None,
+    store: Store,
+    request: pytest.FixtureRequest,
 ) -> None:
-    """Right and wrong prefixes are told apart in every row, for a transformer and a static model.
+    """Right and wrong prefixes are told apart in every row, for a transformer and static models.
 
-    koe5-mini's vectors with and without the prefix have a cosine of 0.998.
+    In one a prefix moves all vectors by little, in another by so much that a second is near it.
     """
-    if model != "tiny":
-        encoder = KoE5Encoder(model)
-    bare = KoE5Encoder(encoder.model, query_prompt="", passage_prompt="")
-    texts = sentences(24)
-    diagnosis = diagnose(
-        store(bare.encode_passages([prefix + text for text in texts]), texts), encoder
+    encoder: KoE5Encoder = (
+        KoE5Encoder(model) if model == "koe5-mini" else request.getfixturevalue(model)
     )
+    texts = sentences(24)
+    vectors = without_prompts(encoder).encode_passages([prefix + text for text in texts])
+    diagnosis = diagnose(store(vectors, texts), encoder)
     assert diagnosis.made == {made: 24}
     assert kinds(diagnosis) == ({found} if found else set())
     assert diagnosis.healthy is (found is None)
@@ -129,22 +156,23 @@ def test_a_model_without_prompts_misses_none(static_model: Path, store: Store) -
     assert kinds(diagnose(store(prefixed), encoder)) == {"foreign_prefix"}
 
 
-def test_a_prefix_nobody_knows_is_seen_to_be_one(store: Store) -> None:
+@pytest.mark.parametrize(
+    ("model", "prefix"), [("unmoved", "문서: "), ("koe5-mini", "search_document: ")]
+)
+def test_a_prefix_nobody_knows_is_seen_to_be_one(
+    model: str, prefix: str, store: Store, unmoved: KoE5Encoder
+) -> None:
     """Vectors that are all moved in one direction are neither called right nor another model's."""
-    encoder = KoE5Encoder("koe5-mini")
-    vectors = KoE5Encoder(
-        "koe5-mini", query_prompt="", passage_prompt="search_document: "
-    ).encode_passages(TEXTS)
+    encoder = unmoved if model == "unmoved" else KoE5Encoder(model)
+    vectors = without_prompts(encoder, prefix).encode_passages(TEXTS)
     assert diagnose(store(vectors), encoder).made == {"unknown prefix": N}
 
 
 @pytest.mark.parametrize("rounding", ["fp16", "bf16", "int8 by range", "int8 codes", "noise"])
-def test_rounding_is_no_other_prefix(rounding: str, store: Store) -> None:
+def test_rounding_is_no_other_prefix(rounding: str, store: Store, unmoved: KoE5Encoder) -> None:
     """Vectors kept or made in fewer bits are recognised, though a prefix moves them no farther."""
-    encoder = KoE5Encoder("koe5-mini")
-    bare = KoE5Encoder("koe5-mini", query_prompt="", passage_prompt="")
     prefixes = ["passage: ", ""] * (N // 2)
-    vectors = bare.encode_passages(list(map(str.__add__, prefixes, TEXTS)))
+    vectors = without_prompts(unmoved).encode_passages(list(map(str.__add__, prefixes, TEXTS)))
     low, high = vectors.min(axis=0), vectors.max(axis=0)
     steps = (high - low) / 255
     noise = np.random.default_rng(0).normal(size=vectors.shape)
@@ -156,7 +184,7 @@ def test_rounding_is_no_other_prefix(rounding: str, store: Store) -> None:
         # As far off as the prefix is: a cosine of about 0.999.
         "noise": vectors + noise * np.sqrt(2e-3 / vectors.shape[1]),
     }[rounding]
-    diagnosis = diagnose(store(rounded), encoder)
+    diagnosis = diagnose(store(rounded), unmoved)
     hidden = diagnosis.made.pop("can't tell", 0)
     assert diagnosis.made.keys() == {"right", "no prefix"}
     assert max(diagnosis.made.values()) <= N // 2
@@ -164,24 +192,22 @@ def test_rounding_is_no_other_prefix(rounding: str, store: Store) -> None:
     assert ("not_unit_length" in kinds(diagnosis)) is (rounding == "int8 codes")
 
 
-def test_what_cannot_be_told_is_not_guessed(store: Store) -> None:
+def test_what_cannot_be_told_is_not_guessed(store: Store, unmoved: KoE5Encoder) -> None:
     """Where rounding hides the prefix, the diagnosis says so and claims no fault."""
-    encoder = KoE5Encoder("koe5-mini")
     texts = sentences(words=60)
-    vectors = encoder.encode_passages(texts)
+    vectors = unmoved.encode_passages(texts)
     noise = np.random.default_rng(0).normal(size=vectors.shape)
-    diagnosis = diagnose(store(vectors + noise * np.sqrt(2e-2 / vectors.shape[1]), texts), encoder)
+    diagnosis = diagnose(store(vectors + noise * np.sqrt(2e-2 / vectors.shape[1]), texts), unmoved)
     assert diagnosis.made.get("can't tell", 0) >= 0.9 * N
     assert "cannot_tell" in kinds(diagnosis)
     assert diagnosis.made.keys() <= {"can't tell", "right"}
 
 
-def test_a_prefix_that_changes_nothing_is_not_missed(store: Store) -> None:
+def test_a_prefix_that_changes_nothing_is_not_missed(store: Store, unmoved: KoE5Encoder) -> None:
     """In texts of so many tokens that a prefix is lost in their mean, int8 hides it."""
-    encoder = KoE5Encoder("koe5-mini")
     texts = sentences(5, words=1000)
-    vectors = KoE5Encoder("koe5-mini", passage_prompt="").encode_passages(texts)
-    diagnosis = diagnose(store(np.round(vectors / np.abs(vectors).max() * 127), texts), encoder)
+    vectors = without_prompts(unmoved).encode_passages(texts)
+    diagnosis = diagnose(store(np.round(vectors / np.abs(vectors).max() * 127), texts), unmoved)
     assert diagnosis.made == {"can't tell": 5}
     assert diagnosis.healthy
 
@@ -305,15 +331,20 @@ def test_other_forms_of_the_text_are_recognised(
 
 
 def test_texts_that_were_cut_shorter_are_found(store: Store) -> None:
-    """Vectors of the first 128 tokens only are recognised where a text has more."""
+    """Vectors of the first 128 tokens only are recognised where a text has up to 512."""
     encoder = KoE5Encoder("koe5-mini")
-    texts = sentences(20, words=80)
+    answers = list(load_dataset("python_faq_ko").corpus.values())
+    tokens = encoder.count_tokens(answers, "passage")
+    texts = [text for text, count in zip(answers, tokens, strict=True) if 128 < count <= 512]
     vectors = KoE5Encoder("koe5-mini", max_seq_length=128, on_truncation="ignore").encode_passages(
         texts
     )
     diagnosis = diagnose(store(vectors, texts), encoder)
-    assert diagnosis.made == {"right": 20}
+    assert diagnosis.made == {"right": len(texts)}
     assert kinds(diagnosis) == {"read_less"}
+    (finding,) = (f for f in diagnosis.findings if f.kind == "read_less")
+    assert finding.count == len(texts) > 50
+    assert "128 tokens, though the model reads all of them" in finding.sentence
 
 
 def test_texts_longer_than_the_model_reads_are_counted(store: Store, encoder: KoE5Encoder) -> None:

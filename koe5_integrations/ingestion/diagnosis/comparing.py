@@ -35,7 +35,8 @@ _TIMES_CLOSER = 4
 _AS_NEAR_AS_CAN_BE = 1e-6
 # How many rows that nothing plain explains are tried with all the rest.
 _PILOT = 16
-# Vectors that are all off in one direction by more than this may not just have been rounded.
+# Vectors that are off by more than this may not just have been rounded, least of all if all are in
+# one direction.
 _NOTICEABLE = 1e-4
 # That, if it is clear all the same which of the prefixes they have.
 _SUSPICIOUS = 1e-3
@@ -131,10 +132,15 @@ class _Comparing:
         plain = np.stack([self._embed(variant, everyone) for variant in variants])
         texts = [variants[0].text(r.text or "", r.metadata, self._profile) for r in self._rows]
         _, distinct = np.unique(np.array(texts, dtype=object), return_index=True)
-        between = spread(plain[0][distinct])
+        # A prompt may move all texts alike, and so nearer to each other than they are without it.
+        between = max(spread(way[distinct]) for way in plain)
         limit = min(_FARTHEST, between / _TIMES_CLOSER)
         found = judge(self._stored, plain, self._kinds(variants))
-        clear = found.told & (found.distance <= np.minimum(limit, found.apart / _TIMES_CLOSER))
+        # What is farther off may have been rounded, or have a prefix that is none of the plain ones
+        # and yet near one of them.
+        clear = found.told & (
+            found.distance <= np.minimum(min(limit, _NOTICEABLE), found.apart / _TIMES_CLOSER)
+        )
         # Where a vector is no nearer to its text than another text's would be, no prefix helps, but
         # metadata in front of the text may; where it is as near as can be, nothing will.
         nodes = np.array(["_node_content" in row.metadata for row in self._rows])

@@ -168,8 +168,8 @@ def about_making(
         yield found(
             "read_less",
             "warning",
-            f"were cut at {tokens} tokens, though the model reads {encoder.max_seq_length}: the "
-            "rest of them can't be found",
+            f"were cut at {tokens} tokens, though the model reads "
+            f"{encoder.max_seq_length or 'all of them'}: the rest of them can't be found",
             MIGRATE,
             places,
         )
