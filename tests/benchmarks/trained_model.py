@@ -2,8 +2,8 @@
 
 Run it with ``python tests/benchmarks/trained_model.py --pairs train_pairs_ko.parquet --output
 FOLDER`` (columns query, passage). XLM-RoBERTa's architecture, 6 layers of 384 dimensions, over
-koe5-mini's tokenizer, its token table begun from that one's tokens; in-batch negatives, 300 steps of 192
-pairs. Then ``koe5 export FOLDER --to openvino --int8``.
+koe5-mini's tokenizer, its token table begun from koe5-mini's rows of tokens; in-batch negatives,
+300 steps of 192 pairs. Then ``koe5 export FOLDER --to openvino --int8``.
 """
 
 from __future__ import annotations
