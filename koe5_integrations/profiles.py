@@ -237,7 +237,7 @@ PROFILES: dict[str, ModelProfile] = {
             pooling="mean",
             normalize=True,
             license="CC-BY-SA-4.0",
-            note="bundled static model for quick starts and tests; runs offline, without torch",
+            note="bundled, compact; runs offline, without torch",
         ),
     )
 }

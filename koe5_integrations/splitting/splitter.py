@@ -50,7 +50,7 @@ class TokenSplitter:
     Args:
         encoder: whose passages the chunks are to be.
         chunk_tokens: most tokens of a chunk; None is 512, what the model reads if that is less, and
-            256 if it reads any number (static models).
+            256 if it reads any number, as koe5-mini.
         overlap_tokens: most tokens of whole sentences that a chunk repeats of the one before.
         sentences: how they are found: by the ``rule``, which needs nothing, or by ``kiwi`` (extra
             ``ko``); ``auto`` is the rule.
