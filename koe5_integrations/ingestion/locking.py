@@ -19,14 +19,26 @@ try:
 except ImportError as error:
     raise MissingExtraError("koe5_integrations.ingestion", "ingest") from error
 
-__all__ = ["FolderLock"]
+__all__ = ["FolderLock", "deputy_lock"]
 
 LOCK_NAME = ".koe5.lock"
 # Beside the lock, because Windows lets nobody read a file that is locked.
 HOLDER_NAME = ".koe5.lock.json"
+_DEPUTY_NAME = ".koe5.deputy.lock"
 
 # For how long a holder may not have said yet who it is, or not be gone yet.
 _TRIES, _PAUSE_S = 20, 0.02
+# A deputy whose principal was killed ends after the step at hand.
+_DEPUTY_S = 60.0
+
+
+def deputy_lock(folder: Path) -> FileLock:
+    """Return the lock of a process that writes there for the one that holds the folder's lock.
+
+    Taken after that one, by a process that makes sure then that its principal still lives; whoever
+    comes next waits for it.
+    """
+    return FileLock(folder / _DEPUTY_NAME, thread_local=False)
 
 
 class FolderLock:
@@ -47,12 +59,26 @@ class FolderLock:
         self._lock = FileLock(self.folder / LOCK_NAME, thread_local=False)
 
     def acquire(self) -> None:
-        """Take the lock, or raise at once.
+        """Take the lock, or raise at once; wait only for the deputy of a holder that was killed.
 
         Raises:
             LockedError: another process, or another object of this one, holds it.
             ConfigError: the folder can't be made or written.
         """
+        self._take()
+        if not (self.folder / _DEPUTY_NAME).exists():
+            return
+        try:
+            with deputy_lock(self.folder).acquire(timeout=_DEPUTY_S):
+                pass
+        except Timeout as error:
+            self.release()
+            raise LockedError(
+                f"{self.folder} is still being written by a process that was started by one which "
+                "has been killed: it ends by itself after what it has at hand"
+            ) from error
+
+    def _take(self) -> None:
         holder: dict[str, Any] | None = None
         for _ in range(_TRIES):
             # The library lets the object that holds a lock take it again.

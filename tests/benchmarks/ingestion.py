@@ -25,7 +25,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ class Ran:
 
     Attributes:
         figures: what it said.
-        peak: bytes of memory at most.
+        peak: bytes of memory at most, of its child processes too.
         tenths: bytes at most in each tenth of its time.
     """
 
@@ -73,12 +73,12 @@ def run(*arguments: str | Path, kill_when: Callable[[dict[str, Any]], bool] | No
     memory: list[int] = []
 
     def watch() -> None:
-        try:
-            while process.poll() is None:
-                memory.append(psutil.Process(process.pid).memory_info().rss)
-                time.sleep(EVERY_S)
-        except psutil.NoSuchProcess:
-            pass
+        while process.poll() is None:
+            with suppress(psutil.NoSuchProcess):
+                watched = psutil.Process(process.pid)
+                family = [watched, *watched.children(recursive=True)]
+                memory.append(sum(each.memory_info().rss for each in family))
+            time.sleep(EVERY_S)
 
     watching = threading.Thread(target=watch)
     watching.start()

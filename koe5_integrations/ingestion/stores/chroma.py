@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,17 +14,18 @@ from typing import Any, Self, TypeVar
 
 from koe5_integrations.encoder import KoE5Encoder
 from koe5_integrations.errors import ConfigError, KoE5Error, MissingExtraError, StoreError
-from koe5_integrations.ingestion.documents import MetadataValue
 from koe5_integrations.ingestion.locking import FolderLock
 from koe5_integrations.ingestion.passages import Passage
 from koe5_integrations.ingestion.stores.chroma_database import (
     as_chroma_metadata,
     check_collection_name,
+    clients_here,
     connect,
     index_folders,
     page_of_ids,
     store_key,
 )
+from koe5_integrations.ingestion.stores.chroma_process import ChromaProcess, replace
 from koe5_integrations.types import Vectors
 
 try:
@@ -44,6 +47,12 @@ from koe5_integrations.chroma import open_collection
 
 __all__ = ["ChromaStore", "check_collection_name"]
 
+_log = logging.getLogger("koe5_integrations")
+
+# Passages that make it worthwhile to start a process for those that follow.
+_PROCESS_AFTER = 2048
+# A Client of Chroma has another one inside.
+_CLIENTS_ALONE = 2
 # A server refuses bodies of 40 MB; a proxy in front of it may refuse smaller ones.
 _REQUEST_BYTES = 8 * 2**20
 # Numbers in base64, or as a server without it wants them.
@@ -56,7 +65,9 @@ class ChromaStore:
     """A Chroma collection with the encoder's fingerprint, made if there is none.
 
     Opening reads nothing of the collection's index, so that it works where that is damaged, and
-    :meth:`reset` with it. A folder is locked until :meth:`close`.
+    :meth:`reset` with it. A folder is locked until :meth:`close`. Once a few thousand passages were
+    stored in it, a process of its own stores the others, see :class:`.ChromaProcess`, unless this
+    process has other clients of that folder, which would not see them.
 
     Args:
         collection_name: 3 to 512 characters of ``[a-zA-Z0-9._-]``.
@@ -94,13 +105,19 @@ class ChromaStore:
         self._folder = None if persist_dir is None else Path(persist_dir).expanduser().absolute()
         self._url = url
         self._patience = patience
+        self._upserted = 0
+        self._process_after: float = _PROCESS_AFTER
+        self._process: ChromaProcess | None = None
+        # The same once it has the database, and this process no more.
+        self._away: ChromaProcess | None = None
         with ExitStack() as opened:
             if self._folder is not None:
                 opened.enter_context(FolderLock(self._folder, f"loading {collection_name!r}"))
-            self._client = client if client is not None else connect(self._folder, url)
+            self._client: ClientAPI = client if client is not None else connect(self._folder, url)
             if client is None:
                 opened.callback(self._disconnect)
             self._collection = self._call(self._open)
+            self._most = self._call(self._client.get_max_batch_size)
             self._opened = opened.pop_all()
 
     @property
@@ -110,7 +127,8 @@ class ChromaStore:
 
     @property
     def collection(self) -> Collection:
-        """The collection, for reading; another one after :meth:`reset`."""
+        """The collection, for reading; another one after :meth:`upsert` and :meth:`reset`."""
+        self._come_back()
         return self._collection
 
     def upsert(self, passages: Sequence[Passage], vectors: Vectors) -> None:
@@ -120,21 +138,25 @@ class ChromaStore:
         """
         metadatas = [as_chroma_metadata(passage.stored_metadata) for passage in passages]
         for part in self._parts(passages, metadatas, vectors.shape[1]):
-            self._call(self._replace, passages[part], metadatas[part], vectors[part])
+            ids = [passage.id for passage in passages[part]]
+            texts = [passage.text for passage in passages[part]]
+            self._upserted += len(ids)
+            self._call(self._replace, ids, vectors[part], texts, metadatas[part])
 
     def delete(self, ids: Sequence[str]) -> None:
         """Remove these passages; errors as :meth:`upsert`."""
-        most = self._call(self._client.get_max_batch_size)
-        for start in range(0, len(ids), most):
-            part = list(ids[start : start + most])
-            self._call(self._collection.delete, part)
+        for start in range(0, len(ids), self._most):
+            self._call(
+                (self._away or self._collection).delete, list(ids[start : start + self._most])
+            )
 
     def count(self) -> int:
         """How many passages there are."""
-        return self._call(self._collection.count)
+        return self._call((self._away or self._collection).count)
 
     def ids(self) -> Iterator[list[str]]:
         """All ids, in pages; nothing may be written meanwhile."""
+        self._come_back()
         offset = 0
         while page := self._call(page_of_ids, self._collection, offset):
             yield page
@@ -145,6 +167,7 @@ class ChromaStore:
 
         Other collections in the same place stay as they are.
         """
+        self._come_back()
         metadata = {k: v for k, v in (self._collection.metadata or {}).items() if k[:5] != "koe5:"}
         index = dict(self._collection.configuration_json.get("hnsw") or {})
         # Chroma does not delete the index with its collection; where it is left, it takes up space.
@@ -181,11 +204,24 @@ class ChromaStore:
         )
 
     def _disconnect(self) -> None:
+        self._upserted = 0
+        if self._process is not None:
+            self._process.close()
+            if self._folder is not None and self._away and clients_here(self._folder):
+                _log.warning(
+                    "%s: Chroma clients that were opened while it was being loaded do not find all "
+                    "of it: open them again",
+                    self._folder,
+                )
+        self._process = self._away = None
+        self._close_client()
+
+    def _close_client(self) -> None:
         if isinstance(self._client, Client):
             self._client.close()
 
     def _reconnect(self) -> None:
-        """Forget what this process holds of the index in memory."""
+        """Open the database anew, forgetting what is held of the index in memory."""
         if self._folder is not None:
             self._disconnect()
             self._client = connect(self._folder, None)
@@ -198,36 +234,46 @@ class ChromaStore:
         self, passages: Sequence[Passage], metadatas: Sequence[Mapping[str, object]], dim: int
     ) -> Iterator[slice]:
         """Split into what Chroma takes at once, and a server in one request."""
-        most = self._call(self._client.get_max_batch_size)
         start = size = 0
         for i, (passage, metadata) in enumerate(zip(passages, metadatas, strict=True)):
             row = 0
             if self._folder is None:
                 row = dim * _BYTES_PER_NUMBER + len((passage.text + str(metadata)).encode())
-            if i > start and (i - start == most or size + row > _REQUEST_BYTES):
+            if i > start and (i - start == self._most or size + row > _REQUEST_BYTES):
                 yield slice(start, i)
                 start, size = i, 0
             size += row
         if start < len(passages):
             yield slice(start, len(passages))
 
-    def _replace(
-        self,
-        passages: Sequence[Passage],
-        metadatas: Sequence[Mapping[str, MetadataValue]],
-        vectors: Vectors,
-    ) -> None:
-        ids = [passage.id for passage in passages]
-        stored = self._collection.get(ids, include=["metadatas"])
-        before = dict(zip(stored["ids"], stored["metadatas"] or [], strict=True))
-        # Chroma merges: a key that is not named stays, one that is None goes. Its types don't know.
-        # It takes None for no metadata, but no empty one.
-        replacing: Any = [
-            {**dict.fromkeys(before.get(id) or {}), **metadata} or None
-            for id, metadata in zip(ids, metadatas, strict=True)
-        ]
-        texts = [passage.text for passage in passages]
-        self._collection.upsert(ids, embeddings=vectors, documents=texts, metadatas=replacing)
+    def _replace(self, *columns: Any) -> None:
+        self._go_away()
+        if self._away:
+            self._away.replace(*columns)
+        else:
+            replace(self._collection, *columns)
+
+    def _go_away(self) -> None:
+        """Leave the database to a process, once that is worthwhile and it has started."""
+        if self._folder is None or self._away or self._upserted < self._process_after:
+            return
+        if clients_here(self._folder) != _CLIENTS_ALONE:
+            return
+        try:
+            if self._process is None:
+                self._process = ChromaProcess(self._folder, self._name)
+            if self._process.ready:
+                self._close_client()
+                self._away = self._process
+        except (OSError, RuntimeError) as error:
+            _log.warning("collection %r is loaded without a process: %s", self._name, error)
+            self._process_after = math.inf
+
+    def _come_back(self) -> None:
+        """Have the database in this process again."""
+        if self._away:
+            self._reconnect()
+            self._collection = self._call(self._open)
 
     def _call(self, call: Callable[..., T], *arguments: Any) -> T:
         """Call Chroma, again while its server can't be reached; its errors become ours."""

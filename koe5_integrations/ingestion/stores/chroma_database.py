@@ -22,6 +22,7 @@ __all__ = [
     "DATABASE",
     "as_chroma_metadata",
     "check_collection_name",
+    "clients_here",
     "connect",
     "index_folders",
     "page_of_ids",
@@ -75,6 +76,17 @@ def connect(folder: Path | None, url: str | None) -> Client:
         raise StoreError(
             f"{url}: {error} Start one with `chroma run --path DIR`, or see to the address"
         ) from error
+
+
+def clients_here(folder: Path) -> int | None:
+    """Count how often this process has a folder's database open, twice a client; None if unknown.
+
+    Its clients share one index in memory, and do not see what other processes write.
+    """
+    from chromadb.api.shared_system_client import SharedSystemClient
+
+    counts = getattr(SharedSystemClient, "_identifier_to_refcount", None)
+    return None if counts is None else int(counts.get(str(folder), 0))
 
 
 def check_collection_name(name: str) -> None:

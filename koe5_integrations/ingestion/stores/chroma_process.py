@@ -1,0 +1,171 @@
+"""A process that writes to an embedded Chroma collection while its parent embeds."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from koe5_integrations.ingestion.locking import deputy_lock
+from koe5_integrations.ingestion.stores.chroma_database import connect
+from koe5_integrations.types import Vectors
+
+if TYPE_CHECKING:
+    from chromadb.api.models.Collection import Collection
+
+__all__ = ["ChromaProcess", "replace"]
+
+
+def replace(
+    collection: Collection,
+    ids: Sequence[str],
+    vectors: Vectors,
+    texts: Sequence[str],
+    metadatas: Sequence[dict[str, Any]],
+) -> None:
+    """Store rows; what was there under their ids goes, metadata too."""
+    stored = collection.get(list(ids), include=["metadatas"])
+    before = dict(zip(stored["ids"], stored["metadatas"] or [], strict=True))
+    # Chroma merges: a key that is not named stays, one that is None goes. Its types don't know.
+    # It takes None for no metadata, but no empty one.
+    replacing: Any = [
+        {**dict.fromkeys(before.get(id) or {}), **metadata} or None
+        for id, metadata in zip(ids, metadatas, strict=True)
+    ]
+    collection.upsert(list(ids), embeddings=vectors, documents=list(texts), metadatas=replacing)
+
+
+class ChromaProcess:
+    """Does in a process of its own what holds the interpreter's lock throughout.
+
+    chromadb 1.5.9 lets no other thread of Python run until an upsert has ended. The process is to
+    be used once it is :attr:`ready`. Nobody else gets the folder's lock for as long as it lives;
+    where its parent dies, it ends after what it has at hand.
+
+    Args:
+        folder: of the database, locked by the parent.
+        collection_name: of a collection that exists.
+    """
+
+    def __init__(self, folder: Path, collection_name: str) -> None:
+        code = f"from {__name__} import _serve; _serve()"
+        self._child = subprocess.Popen(
+            [sys.executable, "-c", code, json.dumps([str(folder), collection_name])],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        listening = ThreadPoolExecutor(1, thread_name_prefix="koe5-chroma")
+        self._greeting = listening.submit(self._receive)
+        listening.shutdown(wait=False)
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has started.
+
+        Raises:
+            RuntimeError: it could not.
+        """
+        return self._greeting.done() and self._greeting.result() is None
+
+    def replace(
+        self,
+        ids: Sequence[str],
+        vectors: Vectors,
+        texts: Sequence[str],
+        metadatas: Sequence[dict[str, Any]],
+    ) -> None:
+        """Do as :func:`replace`, which see.
+
+        Raises:
+            RuntimeError: Chroma refused, or brought the process down.
+        """
+        self._ask("replace", ids, vectors, texts, metadatas)
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Remove rows; errors as :meth:`replace`."""
+        self._ask("delete", ids)
+
+    def count(self) -> int:
+        """How many rows there are; errors as :meth:`replace`."""
+        return int(self._ask("count"))
+
+    def close(self) -> None:
+        """End it, after what it has at hand; it can be closed once only."""
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
+        if not self._greeting.done():
+            self._child.kill()  # it has not opened anything
+        # It may have ended before it was sent everything.
+        with suppress(BrokenPipeError):
+            self._child.stdin.close()
+        self._child.wait()
+        self._child.stdout.close()
+
+    def _ask(self, what: str, *arguments: Any) -> Any:
+        assert self._child.stdin is not None
+        # Where it has ended, there is no answer, which says how.
+        with suppress(BrokenPipeError):
+            pickle.dump((what, arguments), self._child.stdin, protocol=pickle.HIGHEST_PROTOCOL)
+            self._child.stdin.flush()
+        return self._receive()
+
+    def _receive(self) -> Any:
+        assert self._child.stdout is not None
+        try:
+            problem, value = pickle.load(self._child.stdout)
+        except EOFError:
+            code = self._child.wait()
+            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+            raise RuntimeError(f"the process that loads it {how}") from None
+        if problem:
+            raise RuntimeError(problem)
+        return value
+
+
+def _serve() -> None:
+    """Do the work of the child: what it is asked on stdin, until that ends."""
+    # Meant for the parent, which closes stdin when it ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nobody else writes among the answers
+
+    def answer(problem: str, value: object) -> None:
+        pickle.dump((problem, value), answers)
+        answers.flush()
+
+    warnings.simplefilter("ignore")  # said in the parent
+    place, name = json.loads(sys.argv[1])
+    with deputy_lock(Path(place)), ExitStack() as opened:
+        import chromadb  # noqa: F401  # takes a second, in which the parent goes on
+
+        answer("", None)
+        calls: dict[str, Callable[..., Any]] = {}
+        while True:
+            try:
+                what, arguments = pickle.load(sys.stdin.buffer)
+            except (EOFError, pickle.UnpicklingError):
+                break
+            try:
+                if not calls:
+                    client = opened.enter_context(connect(Path(place), None))
+                    collection = client.get_collection(name, embedding_function=None)
+                    calls |= {
+                        "replace": partial(replace, collection),
+                        "delete": collection.delete,
+                        "count": collection.count,
+                    }
+                answer("", calls[what](*arguments))
+            except Exception as error:
+                answer(str(error) or type(error).__name__, None)
