@@ -2,8 +2,9 @@
 
 ``--kills 200`` ingestions killed, three of four within the two milliseconds from when Chroma begins
 to save its index (as it does every 100 rows here), which tears many of them, and the others at any
-step; ``--poison 10000`` documents with one that can't be embedded at 20 places; ``--writers
-100`` second writers. Each line of the table is counted, not assumed. Any sequence of changes,
+step; ``--loads 30`` long ones killed while a second process loads Chroma: both, the first, or the
+second; ``--poison 10000`` documents with one that can't be embedded at 20 places; ``--writers 100``
+second writers. Each line of the table is counted, not assumed. Any sequence of changes,
 losses and kills: ``KOE5_LONG_TESTS=1 pytest tests/ingestion/test_states.py``.
 """
 
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import chromadb
+import psutil
 from crashing import POINTS, Crashing
 from ingested import check_stored, committed_texts
 from tiny_models import make_static
@@ -30,7 +33,7 @@ from tiny_models import make_static
 from koe5_integrations import KoE5Encoder
 from koe5_integrations.chroma import open_collection
 from koe5_integrations.errors import FingerprintMismatchError, ShardError
-from koe5_integrations.ingestion import ingest
+from koe5_integrations.ingestion import default_shards, ingest
 from koe5_integrations.ingestion.locking import FolderLock
 from koe5_integrations.ingestion.probing import probe
 from koe5_integrations.ingestion.shards import ShardFolder
@@ -47,6 +50,17 @@ try:
 except LockedError:
     print("refused")
 """
+
+LONG_LOAD = """
+import json, sys
+from koe5_integrations.ingestion import ingest
+texts = ({"id": str(i), "text": f"{i}번 문서입니다."} for i in range(int(sys.argv[3])))
+ingest(
+    documents=texts, encoder=sys.argv[1], persist_dir=sys.argv[2], collection="notes",
+    shard_size=2000, on_progress=lambda summary: print(summary.loaded, flush=True),
+)
+"""
+LONG = 30_000
 
 
 def kills(rounds: int, model: Path, folder: Path, seed: int) -> dict[str, int]:
@@ -97,6 +111,48 @@ def kills(rounds: int, model: Path, folder: Path, seed: int) -> dict[str, int]:
                 found["wrong"] += 1
             found["unsound"] += not verify(persist_dir=folder / "chroma", collection="notes").sound
             sys.stderr.write(f"\r{n + 1} of {rounds} ")
+    sys.stderr.write("\n")
+    return found
+
+
+def loads(rounds: int, model: Path, folder: Path, seed: int) -> dict[str, int]:
+    """Kill so many long ingestions while another process loads for them, and finish each."""
+    draw = random.Random(seed)
+    found = dict.fromkeys(
+        ("killed", "torn", "rebuilt", "embedded again", "wrong count", "unsound", "left"), 0
+    )
+    encoder = KoE5Encoder(model)
+    for n in range(rounds):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder.with_name("here.shards"), ignore_errors=True)
+        with subprocess.Popen(
+            [sys.executable, "-c", LONG_LOAD, str(model), str(folder), str(LONG)],
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if int(line) > LONG / 5:
+                    break
+            [loading] = psutil.Process(process.pid).children()
+            time.sleep(draw.uniform(0, 1))
+            found["killed"] += process.poll() is None
+            for victim in ((process, loading), (process,), (loading,))[n % 3]:
+                with suppress(psutil.NoSuchProcess):
+                    victim.kill()
+            process.stdout.read()
+        committed = len(committed_texts(default_shards(folder, "notes")))
+        with FolderLock(folder, "looking"):  # which waits for the second
+            pass
+        found["torn"] += not probe(folder, "notes").readable
+        texts = ({"id": str(i), "text": f"{i}번 문서입니다."} for i in range(LONG))
+        summary = ingest(documents=texts, encoder=encoder, persist_dir=folder, collection="notes")
+        found["rebuilt"] += bool(summary.rebuilt)
+        found["embedded again"] += summary.embedded - (LONG - committed)
+        found["wrong count"] += summary.passages != LONG
+        found["unsound"] += not verify(persist_dir=folder, collection="notes").sound
+        found["left"] += loading.is_running() and loading.status() != psutil.STATUS_ZOMBIE
+        sys.stderr.write(f"\r{n + 1} of {rounds} ")
     sys.stderr.write("\n")
     return found
 
@@ -181,6 +237,7 @@ def main() -> None:
     """Run what is asked for, and print one table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--loads", type=int, default=30)
     parser.add_argument("--poison", type=int, default=10_000)
     parser.add_argument("--writers", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
@@ -189,6 +246,7 @@ def main() -> None:
         model, folder = make_static(Path(temporary) / "model"), Path(temporary) / "here"
         for name, run in {
             "kills": lambda: kills(asked.kills, model, folder, asked.seed),
+            "loads": lambda: loads(asked.loads, model, folder, asked.seed),
             "poison": lambda: poison(asked.poison, model, folder),
             "second writers": lambda: writers(asked.writers, model, folder),
             "fingerprints": lambda: fingerprints(model, folder),

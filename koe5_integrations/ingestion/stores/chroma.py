@@ -205,16 +205,17 @@ class ChromaStore:
 
     def _disconnect(self) -> None:
         self._upserted = 0
-        if self._process is not None:
-            self._process.close()
-            if self._folder is not None and self._away and clients_here(self._folder):
-                _log.warning(
-                    "%s: Chroma clients that were opened while it was being loaded do not find all "
-                    "of it: open them again",
-                    self._folder,
-                )
+        process, was_away = self._process, self._away is not None
         self._process = self._away = None
         self._close_client()
+        if process is not None:
+            self._call(process.close)
+        if was_away and self._folder is not None and clients_here(self._folder):
+            _log.warning(
+                "%s: Chroma clients that were opened while it was being loaded do not find all of "
+                "it: open them again",
+                self._folder,
+            )
 
     def _close_client(self) -> None:
         if isinstance(self._client, Client):

@@ -101,16 +101,24 @@ class ChromaProcess:
         return int(self._ask("count"))
 
     def close(self) -> None:
-        """End it, after what it has at hand; it can be closed once only."""
+        """End it, after what it has at hand; it can be closed once only.
+
+        Raises:
+            RuntimeError: it did not end in order, which no call has said yet.
+        """
         assert self._child.stdin is not None
         assert self._child.stdout is not None
-        if not self._greeting.done():
+        unused = not self._greeting.done()
+        if unused:
             self._child.kill()  # it has not opened anything
         # It may have ended before it was sent everything.
         with suppress(BrokenPipeError):
             self._child.stdin.close()
+        known = unused or self._child.returncode is not None
         self._child.wait()
         self._child.stdout.close()
+        if not known and self._child.returncode:
+            raise RuntimeError(self._ended())
 
     def _ask(self, what: str, *arguments: Any) -> Any:
         assert self._child.stdin is not None
@@ -125,12 +133,15 @@ class ChromaProcess:
         try:
             problem, value = pickle.load(self._child.stdout)
         except EOFError:
-            code = self._child.wait()
-            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-            raise RuntimeError(f"the process that loads it {how}") from None
+            raise RuntimeError(self._ended()) from None
         if problem:
             raise RuntimeError(problem)
         return value
+
+    def _ended(self) -> str:
+        code = self._child.wait()
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        return f"the process that loads it {how}"
 
 
 def _serve() -> None:
@@ -138,12 +149,12 @@ def _serve() -> None:
     # Meant for the parent, which closes stdin when it ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    answers = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nobody else writes among the answers
 
     def answer(problem: str, value: object) -> None:
-        pickle.dump((problem, value), answers)
-        answers.flush()
+        with suppress(BrokenPipeError):  # its parent has been killed, which stdin will tell
+            os.write(answers, pickle.dumps((problem, value)))
 
     warnings.simplefilter("ignore")  # said in the parent
     place, name = json.loads(sys.argv[1])
