@@ -31,7 +31,7 @@ __all__ = ["Embedding", "Supplied", "are_few"]
 _FEW_TEXTS = 16
 _SHORT_TEXT = 4096
 # After so many passes a bulk job's vectors are written to disk, while up to so many other parts are
-# under way. Neither number changes how long it takes, even with the fastest model there is (see
+# under way. Neither number changes how long it takes, even with koe5-mini (see
 # `tests/benchmarks/overhead.py --parts`); so what decides is what an interruption costs, which is
 # 12 passes at most, and that several devices are kept busy.
 _PASSES_IN_PART = 4

@@ -1,6 +1,6 @@
 """What stands around the model costs: ``python tests/benchmarks/overhead.py [--parts]``.
 
-10,000 short texts with koe5-mini, the fastest model there is, so that what is ours weighs most.
+10,000 short texts with koe5-mini, which is so fast that what is ours weighs most.
 Everything is run in turns in one process; figures are medians, as ratios to the bare backend.
 ``--parts`` shows what writing to disk costs by the passes after which it is done.
 """
