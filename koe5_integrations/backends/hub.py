@@ -3,20 +3,83 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from collections.abc import Sequence
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 from koe5_integrations.backends.folder import ModelFolder
 from koe5_integrations.errors import ModelLoadError
 from koe5_integrations.profiles import BUNDLED_MODEL
 
-__all__ = ["find_model"]
+__all__ = ["UnavailableError", "find_model", "snapshot"]
+
+
+class UnavailableError(Exception):
+    """Something is neither in the hub's cache nor to be had from the hub.
+
+    Attributes:
+        kind: of the hub client's error.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        self.kind = type(error).__name__
+        super().__init__(f"{self.kind}: {str(error).partition(chr(10))[0]}")
+
 
 # What a safetensors model in sentence-transformers' layout is made of. Pickled weights, ONNX and
 # OpenVINO exports and images are left on the hub.
 _WANTED = ["*.json", "*.txt", "*.model", "*.safetensors"]
 _UNWANTED = ["onnx/*", "openvino/*"]
+
+
+def snapshot(
+    name: str,
+    *,
+    wanted: Sequence[str],
+    unwanted: Sequence[str] = (),
+    kind: Literal["model", "dataset"] = "model",
+    revision: str | None = None,
+    cache_folder: str | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """Return the folder of a repository's files in the hub's cache, downloading what is missing.
+
+    Where the hub can't be reached, it holds what there is.
+
+    Args:
+        name: of the repository.
+        wanted: patterns of its files.
+        unwanted: patterns of those that are left there.
+        kind: of the repository.
+        revision: commit, branch or tag.
+        cache_folder: hub cache to use instead of the default one.
+        local_files_only: never ask the hub.
+
+    Raises:
+        UnavailableError: there is nothing.
+    """
+    from huggingface_hub import snapshot_download  # 90 ms that the bundled model does without
+
+    get = partial(
+        snapshot_download,
+        name,
+        repo_type=kind,
+        revision=revision,
+        cache_dir=cache_folder,
+        allow_patterns=list(wanted),
+        ignore_patterns=list(unwanted),
+    )
+    # By its version, the client fails with errors of requests, of httpx or of its own, and looks
+    # into its cache or does not.
+    try:
+        return Path(get(local_files_only=local_files_only))
+    except Exception as error:
+        try:
+            return Path(get(local_files_only=True))
+        except Exception:
+            raise UnavailableError(error) from error
 
 
 def find_model(
@@ -71,25 +134,19 @@ def _snapshot(
     local_files_only: bool,
     weights: bool,
 ) -> Path:
-    from huggingface_hub import snapshot_download  # 90 ms that the bundled model does without
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
     try:
-        return Path(
-            snapshot_download(
-                model,
-                revision=revision,
-                cache_dir=cache_folder,
-                local_files_only=local_files_only,
-                allow_patterns=_WANTED,
-                ignore_patterns=_UNWANTED if weights else [*_UNWANTED, "*.safetensors"],
-            )
+        return snapshot(
+            model,
+            revision=revision,
+            cache_folder=cache_folder,
+            local_files_only=local_files_only,
+            wanted=_WANTED,
+            unwanted=_UNWANTED if weights else [*_UNWANTED, "*.safetensors"],
         )
-    # HTTP errors of the hub are OSErrors.
-    except (LocalEntryNotFoundError, HFValidationError, OSError) as error:
+    except UnavailableError as error:
         at = f"{model!r} at revision {revision!r}" if revision else repr(model)
         raise ModelLoadError(
-            f"{at} is not in the local cache and can't be downloaded ({type(error).__name__}). "
+            f"{at} is not in the local cache and can't be downloaded ({error.kind}). "
             "Three ways on: pass the path of a local folder as model=; point cache_folder= (or the "
             "environment variable HF_HOME) at a cache that has it, or HF_ENDPOINT at a mirror; or "
             f"use the bundled model={BUNDLED_MODEL!r} for a first try"

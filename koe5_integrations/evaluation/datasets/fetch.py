@@ -8,6 +8,7 @@ import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 
+from koe5_integrations.backends.hub import UnavailableError, snapshot
 from koe5_integrations.evaluation.datasets.dataset import DatasetError
 from koe5_integrations.evaluation.datasets.files import check_sha256
 from koe5_integrations.evaluation.datasets.known import KnownDataset
@@ -74,21 +75,12 @@ def _layout(base: Path, known: KnownDataset) -> dict[str, list[Path]]:
 
 
 def _from_hub(known: KnownDataset) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
     try:
-        return Path(
-            snapshot_download(
-                known.repo,
-                repo_type="dataset",
-                revision=known.revision,
-                allow_patterns=list(known.files),
-            )
+        return snapshot(
+            known.repo, kind="dataset", revision=known.revision, wanted=list(known.files)
         )
-    # HTTP errors of the hub are OSErrors.
-    except (LocalEntryNotFoundError, HFValidationError, OSError) as error:
-        raise _unavailable(known, error, "point HF_ENDPOINT at a mirror") from error
+    except UnavailableError as error:
+        raise _unavailable(known, str(error), "point HF_ENDPOINT at a mirror") from error
 
 
 def _from_github(known: KnownDataset) -> Path:
@@ -99,7 +91,8 @@ def _from_github(known: KnownDataset) -> Path:
             try:
                 _download(url, base / path, known.files[path])
             except (OSError, HTTPException) as error:
-                raise _unavailable(known, error, f"put the files into {base}") from error
+                reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+                raise _unavailable(known, reason, f"put the files into {base}") from error
     return base
 
 
@@ -115,10 +108,9 @@ def _download(url: str, file: Path, digest: str | None) -> None:
         part.replace(file)
 
 
-def _unavailable(known: KnownDataset, error: Exception, other: str) -> DatasetError:
-    reason = str(error).partition("\n")[0]
+def _unavailable(known: KnownDataset, reason: str, other: str) -> DatasetError:
     return DatasetError(
-        f"{known.name} ({known.source}) can't be fetched ({type(error).__name__}: {reason}). "
+        f"{known.name} ({known.source}) can't be fetched ({reason}). "
         f"Fetch {' and '.join(known.urls)} elsewhere and pass its folder as data_dir= "
         f"(--data-dir); or {other}; or measure on python_faq_ko or belebele_ko, which are shipped"
     )

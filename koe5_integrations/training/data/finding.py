@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from koe5_integrations.backends.hub import UnavailableError, snapshot
 from koe5_integrations.errors import DatasetError
 from koe5_integrations.training.data.rows import SUFFIXES
 
@@ -93,24 +94,15 @@ def _of_folder(folder: Path) -> list[Path]:
 
 
 def _fetch(name: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
     try:
-        return Path(
-            snapshot_download(
-                name,
-                repo_type="dataset",
-                revision=revision,
-                allow_patterns=[f"*{suffix}" for suffix in SUFFIXES],
-            )
+        return snapshot(
+            name, kind="dataset", revision=revision, wanted=[f"*{suffix}" for suffix in SUFFIXES]
         )
-    # HTTP errors of the hub are OSErrors.
-    except (LocalEntryNotFoundError, HFValidationError, OSError) as error:
+    except UnavailableError as error:
         at = f"{name!r} at revision {revision!r}" if revision else repr(name)
         raise DatasetError(
             f"the data set {at} is not in the local cache and can't be downloaded "
-            f"({type(error).__name__}). Three ways on: pass the path of a file or folder as data=; "
+            f"({error.kind}). Three ways on: pass the path of a file or folder as data=; "
             "point HF_HOME at a cache that has it, or HF_ENDPOINT at a mirror; or fetch "
             f"https://huggingface.co/datasets/{name} elsewhere and copy its files here"
         ) from error
