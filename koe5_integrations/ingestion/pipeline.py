@@ -150,10 +150,14 @@ def ingest(
                 written=loader.add,
                 hand_out=None if engine == "local" else outside.hand_out,
             )
-            for part in slices(items):
-                writer.take(part)
-                run.tell()
-            writer.flush()
+            try:
+                for part in slices(items):
+                    writer.take(part)
+                    run.tell()
+            except Exception:
+                writer.settle()  # the fault is not that of the documents before
+                raise
+            writer.finish()
             if engine == "ray":
                 outside.embed_with_ray(encoder, actors, gpus_per_actor, told=run.tell)
             if sync:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from threading import Thread
 from typing import NamedTuple
 
 import numpy as np
@@ -53,6 +55,24 @@ class _Fresh(NamedTuple):
     is_new: bool
 
 
+class _Embedded(NamedTuple):
+    """What became of the texts that the model was given."""
+
+    vectors: Vectors
+    faults: dict[int, str]
+    computed: int
+    seconds: float
+
+
+class _UnderWay(NamedTuple):
+    """Documents that are being embedded, with the vectors there were of their texts."""
+
+    documents: Sequence[_Fresh]
+    vectors: dict[str, Vectors]
+    missing: list[str]
+    embedded: Future[_Embedded]
+
+
 class ShardWriter:
     """Takes documents in any number; what is new among them becomes shards.
 
@@ -92,7 +112,8 @@ class ShardWriter:
         # Split, but not embedded yet.
         self._waiting: list[_Fresh] = []
         self._n_waiting = 0
-        # Their versions, for documents that come twice.
+        self._under_way: _UnderWay | None = None
+        # The versions of both, for documents that come twice.
         self._versions: dict[str, str] = {}
         self.unreadable: set[str] = set()
         """Sources with something in them of which nobody can say which document it is."""
@@ -150,61 +171,96 @@ class ShardWriter:
             self._versions[document.id] = version
             self._n_waiting += len(passages)
             if self._n_waiting >= self._size:
-                self.flush()
+                self._flush()
 
-    def flush(self) -> None:
-        """Embed what waits, and write it as a shard.
+    def _flush(self) -> None:
+        """Hand what waits to the model, and write what it was given before as a shard.
 
         Raises:
             KoE5Error: as :meth:`take`.
         """
         waiting, self._waiting, self._n_waiting = self._waiting, [], 0
-        if not waiting:
-            return
-        if self._hand_out is not None:
+        if self._hand_out is None:
+            # In this order: of the texts that wait, those that are written by then have vectors.
+            self.settle()
+            if waiting:
+                self._begin(waiting)
+            if self._size == _FEWEST:
+                self.settle()  # it tells how many to take next; a slow model gains nothing else
+        elif waiting:
             # No shard can be asked yet for the versions of these: they are kept until the end.
             self._hand_out([passage for fresh in waiting for passage in fresh.passages])
             self._count(waiting)
+
+    def finish(self) -> None:
+        """Write everything.
+
+        Raises:
+            KoE5Error: as :meth:`take`.
+        """
+        self._flush()
+        self.settle()
+
+    def _begin(self, documents: Sequence[_Fresh]) -> None:
+        """Have the texts embedded that no shard has, while the next documents are read and split.
+
+        A daemon's work, so that nothing waits for it where the ingestion is interrupted.
+        """
+        texts = {p.text_hash: p.text for fresh in documents for p in fresh.passages}
+        vectors = self._shards.vectors(list(texts))
+        self._summary.reused += sum(
+            p.text_hash in vectors for fresh in documents for p in fresh.passages
+        )
+        missing = [key for key in texts if key not in vectors]
+        embedded: Future[_Embedded] = Future()
+
+        def embed() -> None:
+            computed, started = self._encoder.computed, time.perf_counter()
+            try:
+                made = embed_each(self._encoder, [texts[key] for key in missing])
+            except BaseException as error:
+                embedded.set_exception(error)
+                return
+            seconds = time.perf_counter() - started
+            embedded.set_result(_Embedded(*made, self._encoder.computed - computed, seconds))
+
+        Thread(target=embed, name="koe5-ingest", daemon=True).start()
+        self._under_way = _UnderWay(documents, vectors, missing, embedded)
+
+    def settle(self) -> None:
+        """Write what is being embedded, once that is done; errors as :meth:`take`."""
+        if self._under_way is None:
             return
-        self._versions = {}
-        vectors, faults = self._vectors([p for fresh in waiting for p in fresh.passages])
+        (documents, vectors, missing, future), self._under_way = self._under_way, None
+        embedded = future.result()
+        self._summary.embedded += embedded.computed
+        if missing and self._fixed_size is None:
+            rate = len(missing) / embedded.seconds
+            self._size = int(min(max(rate * _SECONDS_PER_SHARD, _FEWEST), _MOST))
+        vectors |= {key: embedded.vectors[i] for i, key in enumerate(missing)}
+        faults = {missing[i]: reason for i, reason in embedded.faults.items()}
         sound: list[_Fresh] = []
-        for fresh in waiting:
+        for fresh in documents:
             reasons = [faults[p.text_hash] for p in fresh.passages if p.text_hash in faults]
             if reasons:
                 self._reject_document(fresh.document, reasons[0])
             else:
                 sound.append(fresh)
         passages = [passage for fresh in sound for passage in fresh.passages]
-        if not passages:
-            return
-        matrix = np.stack([vectors[passage.text_hash] for passage in passages])
-        sequence = self._shards.write(passages, matrix)
-        self._count(sound)
-        self._summary.shards += 1
-        self._written(sequence, (passages, matrix))
+        if passages:
+            matrix = np.stack([vectors[passage.text_hash] for passage in passages])
+            sequence = self._shards.write(passages, matrix)
+            self._count(sound)
+            self._summary.shards += 1
+            self._written(sequence, (passages, matrix))
+        for fresh in documents:
+            # From now on the shards know them.
+            self._versions.pop(fresh.document.id, None)
 
     def _count(self, stored: Sequence[_Fresh]) -> None:
         n_new = sum(fresh.is_new for fresh in stored)
         self._summary.new += n_new
         self._summary.changed += len(stored) - n_new
-
-    def _vectors(self, passages: Sequence[Passage]) -> tuple[dict[str, Vectors], dict[str, str]]:
-        """Return the vector of each text, or the reason why it has none, by the text's hash."""
-        texts = {passage.text_hash: passage.text for passage in passages}
-        vectors = self._shards.vectors(list(texts))
-        missing = [key for key in texts if key not in vectors]
-        computed, started = self._encoder.computed, time.perf_counter()
-        embedded, faults = embed_each(self._encoder, [texts[key] for key in missing])
-        self._summary.embedded += self._encoder.computed - computed
-        self._summary.reused += sum(passage.text_hash in vectors for passage in passages)
-        if missing and self._fixed_size is None:
-            rate = len(missing) / (time.perf_counter() - started)
-            self._size = int(min(max(rate * _SECONDS_PER_SHARD, _FEWEST), _MOST))
-        for i, key in enumerate(missing):
-            if i not in faults:
-                vectors[key] = embedded[i]
-        return vectors, {missing[i]: reason for i, reason in faults.items()}
 
     def _reject_document(self, document: Document, reason: str) -> None:
         self._reject([Rejected(document.place, reason, document.source, document.id)])

@@ -7,8 +7,10 @@
   grows, and without.
 - ``resume``: how many texts are embedded by a second run, and by one that follows a kill half-way.
 - ``stream``: a JSONL file of a gigabyte read and split, and a smaller one ingested.
+- ``elsewhere``: documents into shards with a model that works on another device, which is made of
+  koe5-mini by a wait for each passage: how much of the work beside it the wait hides.
 
-All four take two hours on two cores; ``--only`` and the sizes make it less. ``--json`` writes the
+All of it takes two hours on two cores; ``--only`` and the sizes make it less. ``--json`` writes the
 figures to a file.
 """
 
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import statistics
@@ -35,7 +38,7 @@ from ingestion_runs import sentences
 from rich.console import Console
 from rich.table import Table
 
-PARTS = ("speed", "memory", "resume", "stream")
+PARTS = ("speed", "memory", "resume", "stream", "elsewhere")
 EVERY_S = 0.05
 MB = 1e6
 DIM = 1024  # of koe5-mini
@@ -221,6 +224,18 @@ def stream(arguments: argparse.Namespace) -> dict[str, Any]:
     return figures
 
 
+def elsewhere(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Ingest with a model that takes no time of this machine's, and with one that takes none."""
+    figures = {}
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        file = Path(folder) / "documents.jsonl"
+        write_documents(file, arguments.elsewhere_megabytes * MB)
+        for rate in (arguments.rate, math.inf):
+            target = Path(folder) / str(rate)
+            figures[str(rate)] = run("elsewhere", file, target, rate).figures
+    return figures
+
+
 def table(title: str, columns: list[str], rows: list[list[object]]) -> Table:
     drawn = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
@@ -269,6 +284,15 @@ def tables(results: dict[str, Any]) -> Iterator[Table]:
             ["", "MB", "peak MB", "seconds", "MB/s"],
             [[n, *(float(row[c]) for c in columns)] for n, row in results["stream"].items()],
         )
+    if "elsewhere" in results:
+        yield table(
+            "a model on another device",
+            ["passages/s of the model", "passages", "seconds", "of them the model's"],
+            [
+                [rate, row["stored"], row["seconds"], row["model_seconds"]]
+                for rate, row in results["elsewhere"].items()
+            ],
+        )
 
 
 def main() -> None:
@@ -282,10 +306,18 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[25_000, 50_000, 100_000])
     parser.add_argument("--megabytes", type=float, default=1000, help="read and split, of stream")
     parser.add_argument("--ingest-megabytes", type=float, default=100, help="ingested, of stream")
+    parser.add_argument("--elsewhere-megabytes", type=float, default=50, help="of elsewhere")
+    parser.add_argument("--rate", type=float, default=1500, help="passages/s of the model there")
     parser.add_argument("--folder", help="where to work; the system's temporary folder")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     arguments = parser.parse_args()
-    measure = {"speed": speed, "memory": memory, "resume": resume, "stream": stream}
+    measure = {
+        "speed": speed,
+        "memory": memory,
+        "resume": resume,
+        "stream": stream,
+        "elsewhere": elsewhere,
+    }
     results = {}
     console = Console()
     for part in arguments.only:

@@ -19,7 +19,10 @@ from typing import Any
 import numpy as np
 
 from koe5_integrations import KoE5Encoder
+from koe5_integrations.backends import Tokens
+from koe5_integrations.backends.bag import BagBackend
 from koe5_integrations.ingestion import Summary, ingest
+from koe5_integrations.types import Vectors
 
 MODEL = "koe5-mini"
 NAME = "passages"
@@ -90,6 +93,22 @@ def shards(file: str, folder: str) -> dict[str, Any]:
     encoder = KoE5Encoder(MODEL)
     summary = ingest(file, encoder=encoder, store=Forgetful(), shards=Path(folder) / "alone")
     return of_run(summary, began, encoder)
+
+
+def elsewhere(file: str, folder: str, rate: str) -> dict[str, Any]:
+    """Shards alone, with a model that embeds so many passages a second without this machine."""
+    vectors = KoE5Encoder(MODEL).encode_passages([f"{i}번째 글" for i in range(1000)])
+    waited = 0.0
+
+    def forward(backend: BagBackend, batch: Sequence[Tokens]) -> Vectors:
+        nonlocal waited
+        seconds = len(batch) / float(rate)
+        time.sleep(seconds)
+        waited += seconds
+        return vectors[np.arange(len(batch)) % len(vectors)]
+
+    BagBackend.forward = forward  # type: ignore[method-assign]
+    return shards(file, folder) | {"model_seconds": waited}
 
 
 def langchain(file: str, folder: str) -> dict[str, Any]:
@@ -174,7 +193,7 @@ def read(file: str) -> dict[str, Any]:
 
 
 RUNS: dict[str, Callable[..., dict[str, Any]]] = {
-    run.__name__: run for run in (ours, shards, langchain, compare, kept, read)
+    run.__name__: run for run in (ours, shards, elsewhere, langchain, compare, kept, read)
 }
 
 
