@@ -42,6 +42,7 @@ class _Told:
         self._task = task
         self._total = total
         self._bytes = 0
+        self.completed = 0.0
 
     def read(self, n: int) -> None:
         """So many more bytes were read."""
@@ -52,17 +53,20 @@ class _Told:
         """Counts have grown."""
         rate = summary.embedded / summary.seconds if summary.seconds else 0.0
         done = f"{summary.embedded:,} embedded ({rate:,.0f}/s), {summary.loaded:,} loaded"
-        self._show(summary.bytes_read, done)
+        # Where the store is slower than the model, what is read is not done yet.
+        loaded = min(summary.loaded / summary.to_load, 1.0) if summary.to_load else 1.0
+        self._show(summary.bytes_read, done, loaded)
 
-    def _show(self, bytes_read: int, done: str) -> None:
+    def _show(self, bytes_read: int, done: str, loaded: float = 1.0) -> None:
+        known = bytes_read if self._total is None else min(bytes_read, self._total)
+        self.completed = known * loaded
         if self._bar is not None:
-            completed = min(bytes_read, self._total) if self._total is not None else bytes_read
-            self._bar.update(self._task, completed=completed, done=done)
+            self._bar.update(self._task, completed=self.completed, done=done)
 
 
 @contextmanager
 def progress(what: str, total: int | None, *, shown: bool) -> Iterator[_Told]:
-    """Draw a progress bar on stderr, by bytes read where their number is known."""
+    """Draw a progress bar on stderr, by bytes read and loaded where their number is known."""
     if not shown:
         yield _Told(None, None, None)
         return
@@ -73,7 +77,6 @@ def progress(what: str, total: int | None, *, shown: bool) -> Iterator[_Told]:
         SpinnerColumn,
         TaskProgressColumn,
         TextColumn,
-        TimeElapsedColumn,
         TimeRemainingColumn,
     )
 
@@ -83,7 +86,6 @@ def progress(what: str, total: int | None, *, shown: bool) -> Iterator[_Told]:
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("{task.fields[done]}"),
-        TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )

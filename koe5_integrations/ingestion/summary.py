@@ -25,6 +25,7 @@ class Summary:
         embedded: texts that went through the model.
         reused: passages whose text a shard had a vector of.
         shards: files written.
+        to_load: passages that were read in this run and are for the store.
         loaded: passages given to the store, those left over from an earlier run included.
         documents: in the shards now.
         passages: in the shards now.
@@ -45,6 +46,7 @@ class Summary:
     embedded: int = 0
     reused: int = 0
     shards: int = 0
+    to_load: int = 0
     loaded: int = 0
     documents: int = 0
     passages: int = 0

@@ -170,6 +170,8 @@ class ShardWriter:
             self._waiting.append(_Fresh(document, passages, document.id not in stored))
             self._versions[document.id] = version
             self._n_waiting += len(passages)
+            if self._hand_out is None:
+                self._summary.to_load += len(passages)
             if self._n_waiting >= self._size:
                 self._flush()
 
@@ -244,6 +246,7 @@ class ShardWriter:
             reasons = [faults[p.text_hash] for p in fresh.passages if p.text_hash in faults]
             if reasons:
                 self._reject_document(fresh.document, reasons[0])
+                self._summary.to_load -= len(fresh.passages)
             else:
                 sound.append(fresh)
         passages = [passage for fresh in sound for passage in fresh.passages]

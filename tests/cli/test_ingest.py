@@ -16,6 +16,9 @@ import pytest
 from ingested import SENTENCES, check_sound, check_stored
 from typer.testing import Result
 
+from koe5_integrations.cli.ingest_output import progress
+from koe5_integrations.ingestion import Summary
+
 DOCUMENTS = [{"id": f"d{i}", "text": text, "n": i} for i, text in enumerate(SENTENCES[:12])]
 Invoke = Callable[..., Result]
 
@@ -53,6 +56,16 @@ def test_the_summary_as_json(here: list[str | Path], invoke: Invoke) -> None:
     assert (summary["new"], summary["embedded"], summary["quarantine"]) == (12, 12, None)
     summary = json.loads(invoke("ingest", "faq.jsonl", *here, "--json").stdout)
     assert (summary["unchanged"], summary["embedded"], summary["loaded"]) == (12, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("to_load", "loaded", "share"), [(400, 100, 0.25), (400, 400, 1), (0, 0, 1), (100, 300, 1)]
+)
+def test_the_bar_shows_what_is_loaded(to_load: int, loaded: int, share: float) -> None:
+    """A store that is slower than the model holds it back; what an earlier run left doesn't."""
+    with progress("ingesting", 1000, shown=True) as told:
+        told.update(Summary(bytes_read=800, to_load=to_load, loaded=loaded))
+        assert told.completed == 800 * share
 
 
 def test_sync_follows_the_file(here: list[str | Path], invoke: Invoke, tmp_path: Path) -> None:
