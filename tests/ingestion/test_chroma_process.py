@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -160,14 +161,23 @@ def test_a_client_that_is_opened_meanwhile_is_warned_of(
     assert "opened while it was being loaded" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("executable", "/nowhere/python"), ("executable", shutil.which("echo")), ("frozen", True)],
+)
 def test_where_none_can_be_started_this_process_loads(
-    store: ChromaStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    store: ChromaStore,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    value: object,
 ) -> None:
     """It is only a matter of speed, so the log says it once and the work is done."""
-    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    monkeypatch.setattr(sys, name, value, raising=False)
     with caplog.at_level(logging.WARNING, "koe5_integrations"):
         for start in range(0, 300, 100):
             store.upsert(numbered(100, start=start), vectors_of(100, seed=start))
+            time.sleep(0.1)  # what is no Python has answered by then
     assert store.count() == 300
     assert caplog.text.count("is loaded without a process: ") == 1
 

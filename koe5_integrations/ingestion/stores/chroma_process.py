@@ -55,9 +55,14 @@ class ChromaProcess:
     Args:
         folder: of the database, locked by the parent.
         collection_name: of a collection that exists.
+
+    Raises:
+        OSError: no process can be started here.
     """
 
     def __init__(self, folder: Path, collection_name: str) -> None:
+        if getattr(sys, "frozen", False):
+            raise OSError("in a frozen application there is no Python to start")
         code = f"from {__name__} import _serve; _serve()"
         self._child = subprocess.Popen(
             [sys.executable, "-c", code, json.dumps([str(folder), collection_name])],
@@ -132,7 +137,7 @@ class ChromaProcess:
         assert self._child.stdout is not None
         try:
             problem, value = pickle.load(self._child.stdout)
-        except EOFError:
+        except (EOFError, pickle.UnpicklingError):
             raise RuntimeError(self._ended()) from None
         if problem:
             raise RuntimeError(problem)
