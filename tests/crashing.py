@@ -26,7 +26,7 @@ POINTS = {
     "rename": ("os", "replace"),
     "fsync": ("os", "fsync"),
     "upsert": ("koe5_integrations.ingestion.stores.chroma.ChromaStore", "upsert"),
-    "mid-upsert": ("chromadb.api.models.Collection.Collection", "upsert"),
+    "mid-upsert": ("koe5_integrations.ingestion.stores.chroma", "replace"),
     "delete": ("chromadb.api.models.Collection.Collection", "delete"),
     "close": ("koe5_integrations.ingestion.stores.chroma.ChromaStore", "close"),
     "mark": ("koe5_integrations.ingestion.shards.ShardFolder", "mark_loaded"),

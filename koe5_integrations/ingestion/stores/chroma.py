@@ -252,7 +252,7 @@ class ChromaStore:
         if self._away:
             self._away.replace(*columns)
         else:
-            replace(self._collection, *columns)
+            replace(self._collection, *columns, alone=self._folder is not None)
 
     def _go_away(self) -> None:
         """Leave the database to a process, once that is worthwhile and it has started."""

@@ -32,17 +32,31 @@ def replace(
     vectors: Vectors,
     texts: Sequence[str],
     metadatas: Sequence[dict[str, Any]],
+    *,
+    alone: bool = True,
 ) -> None:
-    """Store rows; what was there under their ids goes, metadata too."""
+    """Store rows; what was there under their ids goes, metadata too.
+
+    Args:
+        collection: of Chroma.
+        ids: of the rows, all different.
+        vectors: float32, shape (len(ids), dim).
+        texts: of the rows.
+        metadatas: likewise.
+        alone: nobody else writes to the collection.
+    """
     stored = collection.get(list(ids), include=["metadatas"])
     before = dict(zip(stored["ids"], stored["metadatas"] or [], strict=True))
+    # An add takes a tenth less time than an upsert. Of an id that is there, it would keep the old
+    # vector without a word.
+    store = collection.add if alone and not before else collection.upsert
     # Chroma merges: a key that is not named stays, one that is None goes. Its types don't know.
     # It takes None for no metadata, but no empty one.
     replacing: Any = [
         {**dict.fromkeys(before.get(id) or {}), **metadata} or None
         for id, metadata in zip(ids, metadatas, strict=True)
     ]
-    collection.upsert(list(ids), embeddings=vectors, documents=list(texts), metadatas=replacing)
+    store(list(ids), embeddings=vectors, documents=list(texts), metadatas=replacing)
 
 
 class ChromaProcess:
