@@ -1,4 +1,4 @@
-"""What the tests of Chroma stores need: passages with vectors, a server, a damaged index."""
+"""What the tests of Chroma need: passages with vectors, texts, a server, a damaged index."""
 
 from __future__ import annotations
 
@@ -14,12 +14,30 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from tiny_models import KOREAN
 
+from koe5_integrations import KoE5Encoder
 from koe5_integrations.ingestion.documents import MetadataValue
 from koe5_integrations.ingestion.passages import Passage
 from koe5_integrations.types import Vectors
+
+QUERY, TEXTS = KOREAN[0], KOREAN[1:5]
+IDS = [f"doc-{i}" for i in range(len(TEXTS))]
+
+
+def expected_distances(encoder: KoE5Encoder, query: str = QUERY) -> list[float]:
+    """Cosine distance of each of the texts from a question."""
+    return (1 - encoder.encode_passages(TEXTS) @ encoder.encode_queries([query])[0]).tolist()
+
+
+def found_distances(collection: Any, query: str = QUERY) -> list[float]:
+    """The same, as Chroma finds them for ``query_texts``."""
+    found = collection.query(query_texts=[query], n_results=len(TEXTS), include=["distances"])
+    by_id = dict(zip(found["ids"][0], found["distances"][0], strict=True))
+    return [by_id[id_] for id_ in IDS]
 
 
 def passages_named(*ids: str, **metadata: MetadataValue) -> list[Passage]:

@@ -1,4 +1,4 @@
-"""Fixtures every test shares: small models, and a network that ends at this machine."""
+"""Fixtures that tests share: small models, encoders with caches, no network but this machine."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
 )
 
+import gc
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,12 @@ def static_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def other_static_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another model of the same size."""
+    return make_static(tmp_path_factory.mktemp("models") / "other-static", seed=1)
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of evaluation data beside the checkout."""
     if not SHARED_DATA.is_dir():
@@ -108,3 +115,43 @@ def fresh_models() -> Iterator[None]:
     release_models()
     yield
     release_models()
+
+
+@pytest.fixture
+def loads(fresh_models: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The folders of which a model has been loaded."""
+    import koe5_integrations.handle
+
+    seen: list[str] = []
+    load = koe5_integrations.handle.load_backend
+
+    def counted(folder: Any, *args: Any, **options: Any) -> Any:
+        seen.append(str(folder.path))
+        return load(folder, *args, **options)
+
+    monkeypatch.setattr(koe5_integrations.handle, "load_backend", counted)
+    return seen
+
+
+@pytest.fixture(scope="module")
+def quick_collections() -> Iterator[None]:
+    """Leave out what was there before: looking through all frameworks takes half a second."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture
+def nothing_in_memory(quick_collections: None) -> None:
+    """Caches in memory end with their encoders, which errors that were caught may still hold."""
+    gc.collect()
+
+
+@pytest.fixture(params=["memory", "disk", "both"])
+def cached(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Any]:
+    """Make an encoder with a cache of each kind."""
+    from koe5_integrations import KoE5Encoder
+
+    size = {"embedding_cache_size": 1000} if request.param != "disk" else {}
+    folder = {"embedding_cache": tmp_path / "cache"} if request.param != "memory" else {}
+    return lambda path, **options: KoE5Encoder(path, **size, **folder, **options)

@@ -45,6 +45,10 @@ def document(
     ]
 
 
+def by_id(*documents: list[Passage]) -> dict[str, Passage]:
+    return {passage.id: passage for some in documents for passage in some}
+
+
 def vectors_of(passages: Sequence[Passage]) -> Vectors:
     """Vectors that tell which text they are of."""
     rows = [np.frombuffer(bytes.fromhex(text_hash(p.text)), np.uint32)[:DIM] for p in passages]

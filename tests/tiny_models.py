@@ -21,6 +21,11 @@ KOREAN = [
 ]
 
 
+def numbered(n: int) -> list[str]:
+    """Texts of which each has another length than its neighbours."""
+    return [f"{KOREAN[i % 5] * (1 + i % 3)} {i}" for i in range(n)]
+
+
 def korean_tokenizer(vocab_size: int = 300) -> Tokenizer:
     """A unigram tokenizer with XLM-RoBERTa's special tokens and their ids, always the same.
 

@@ -32,6 +32,16 @@ def invoke() -> Callable[..., Result]:
 
 
 @pytest.fixture
+def embed(invoke: Callable[..., Result], static_model: Path) -> Callable[..., Result]:
+    """Run ``koe5 embed`` with the tiny model, as passages unless told otherwise."""
+
+    def run(*args: str | Path, role: str = "passage", stdin: str | bytes | None = None) -> Result:
+        return invoke("embed", "--model", static_model, "--role", role, *args, stdin=stdin)
+
+    return run
+
+
+@pytest.fixture
 def koe5() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run ``koe5`` in a process of its own, where the modules ``without`` can't be imported."""
 

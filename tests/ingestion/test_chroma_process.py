@@ -46,16 +46,6 @@ with chroma.ChromaStore("notes", KoE5Encoder(sys.argv[1]), persist_dir=sys.argv[
 """
 
 
-@pytest.fixture(scope="module")
-def encoder(static_model: Path) -> KoE5Encoder:
-    return KoE5Encoder(static_model)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "chroma_db"
-
-
 @pytest.fixture
 def store(
     folder: Path, encoder: KoE5Encoder, monkeypatch: pytest.MonkeyPatch

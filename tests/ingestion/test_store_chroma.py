@@ -42,16 +42,6 @@ from koe5_integrations.ingestion.stores import Store
 from koe5_integrations.ingestion.stores.chroma import ChromaStore
 
 
-@pytest.fixture(scope="module")
-def encoder(static_model: Path) -> KoE5Encoder:
-    return KoE5Encoder(static_model)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "chroma_db"
-
-
 @pytest.fixture
 def store(folder: Path, encoder: KoE5Encoder) -> Iterator[ChromaStore]:
     with ChromaStore("notes", encoder, persist_dir=folder) as opened:
