@@ -141,7 +141,7 @@ def test_other_settings_do_not_go_on_with_a_begun_migration(
 # rows the next run has to embed, if that is certain.
 POINTS: dict[str, tuple[str, int, bool, int | None]] = {
     "while embedding": ("embed_each", 3, False, N - 80),
-    "while loading": ("upsert", 2, True, None),
+    "while loading": ("add", 2, True, None),
     "after the old one is renamed": ("modify", 2, True, 0),
     "before the shards are renamed": ("rename", 1, False, 0),
 }
@@ -154,7 +154,7 @@ from chromadb.api.models.Collection import Collection
 from koe5_integrations import KoE5Encoder
 from koe5_integrations.ingestion.migration import copying, migrate
 
-owners = {"embed_each": copying, "upsert": Collection, "modify": Collection, "rename": pathlib.Path}
+owners = {"embed_each": copying, "add": Collection, "modify": Collection, "rename": pathlib.Path}
 copying._FEWEST = copying._MOST = 40
 
 def crash(folder, model, name, nth, after):

@@ -172,7 +172,7 @@ def test_a_vector_that_chroma_refuses_is_a_store_error(store: ChromaStore) -> No
     """Chroma's words are in the error, with the collection's name."""
     bad = vectors_of(1)
     bad[0, 0] = np.nan
-    with pytest.raises(StoreError, match=r"chroma_db: collection 'notes': .*NaN"):
+    with pytest.raises(StoreError, match=r"db: collection 'notes': .*NaN"):
         store.upsert(passages_named("a"), bad)
     assert store.count() == 0
 
