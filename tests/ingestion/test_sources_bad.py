@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from hwp_samples import hwpx_paragraph, make_hwp, make_hwpx
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from source_samples import locked_pdf, make_docx, make_pdf
 
@@ -183,6 +183,7 @@ def test_any_object_is_a_document_or_rejected(items: list[Any]) -> None:
     ),
     st.sampled_from(["jsonl", "csv", "txt", "html"]),
 )
+@example(lines=[b"\xc2\x85"], suffix="jsonl")
 @settings(max_examples=150, deadline=None)
 def test_any_bytes_are_documents_or_rejected(
     tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], suffix: str
@@ -197,4 +198,7 @@ def test_any_bytes_are_documents_or_rejected(
     for item in found:
         check(item)
     if suffix == "jsonl" and not any(line.startswith((b"\xff\xfe", b"\xfe\xff")) for line in lines):
-        assert len(found) == sum(bool(line.strip()) for line in lines)
+        most = [line for line in lines if line.strip()]
+        # Unicode knows more blanks, if that is what the bytes are.
+        least = [line for line in most if line.decode(errors="replace").strip()]
+        assert len(least) <= len(found) <= len(most)
