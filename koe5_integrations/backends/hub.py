@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from functools import cache, partial
@@ -14,6 +15,13 @@ from koe5_integrations.errors import ModelLoadError
 from koe5_integrations.profiles import BUNDLED_MODEL
 
 __all__ = ["UnavailableError", "find_model", "snapshot"]
+
+_log = logging.getLogger("koe5_integrations")
+
+# What a safetensors model in sentence-transformers' layout is made of. Pickled weights, ONNX and
+# OpenVINO exports and images are left on the hub.
+_WANTED = ["*.json", "*.txt", "*.model", "*.safetensors"]
+_UNWANTED = ["onnx/*", "openvino/*"]
 
 
 class UnavailableError(Exception):
@@ -28,12 +36,6 @@ class UnavailableError(Exception):
         super().__init__(f"{self.kind}: {str(error).partition(chr(10))[0]}")
 
 
-# What a safetensors model in sentence-transformers' layout is made of. Pickled weights, ONNX and
-# OpenVINO exports and images are left on the hub.
-_WANTED = ["*.json", "*.txt", "*.model", "*.safetensors"]
-_UNWANTED = ["onnx/*", "openvino/*"]
-
-
 def snapshot(
     name: str,
     *,
@@ -46,7 +48,7 @@ def snapshot(
 ) -> Path:
     """Return the folder of a repository's files in the hub's cache, downloading what is missing.
 
-    Where the hub can't be reached, it holds what there is.
+    Where the hub can't be reached, it holds what there is, and the log says so.
 
     Args:
         name: of the repository.
@@ -76,10 +78,13 @@ def snapshot(
     try:
         return Path(get(local_files_only=local_files_only))
     except Exception as error:
+        unavailable = UnavailableError(error)
         try:
-            return Path(get(local_files_only=True))
+            cached = Path(get(local_files_only=True))
         except Exception:
-            raise UnavailableError(error) from error
+            raise unavailable from error
+        _log.warning("%s: what is cached is used, for the hub can't be had (%s)", name, unavailable)
+        return cached
 
 
 def find_model(
