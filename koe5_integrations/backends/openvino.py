@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from koe5_integrations.backends import Tokens
@@ -110,10 +111,16 @@ class OpenVinoBackend:
             raise load_error(self._graph, error) from error
 
     def _compile(self, model: openvino.Model) -> openvino.InferRequest:
-        try:
-            # Of the one output alone: what only the others need is not computed.
-            used = openvino.Model([model.output(self._use.output)], model.get_parameters())
-            compiled = openvino.Core().compile_model(used, "CPU", self._config)
-            return compiled.create_infer_request()
-        except Exception as error:
-            raise load_error(self._graph, error) from error
+        # OpenVINO 2026.4 gives the thread that compiles a signal stack and frees it with the model,
+        # after which the thread's next signal (Ctrl-C) is a crash. This one gets none.
+        with ThreadPoolExecutor(1, thread_name_prefix="koe5-compile") as thread:
+            try:
+                return thread.submit(self._compile_here, model).result()
+            except Exception as error:
+                raise load_error(self._graph, error) from error
+
+    def _compile_here(self, model: openvino.Model) -> openvino.InferRequest:
+        # Of the one output alone: what only the others need is not computed.
+        used = openvino.Model([model.output(self._use.output)], model.get_parameters())
+        compiled = openvino.Core().compile_model(used, "CPU", self._config)
+        return compiled.create_infer_request()

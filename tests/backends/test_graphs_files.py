@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from exports import exported, tiny_koe5
 from graph_samples import ENGINES, TEXTS, backend, expected_vectors, random_tokens
+from new_process import run_python
 
 from koe5_integrations import KoE5Encoder
 from koe5_integrations.backends.folder import ModelFolder
@@ -22,6 +23,26 @@ from koe5_integrations.exports import Engine
 for name in ("sentence_transformers", "onnxscript", "onnxruntime", "openvino"):
     pytest.importorskip(name)
 onnx = pytest.importorskip("onnx")
+
+
+INTERRUPTED = """
+import gc, json, os, signal, sys, time
+from koe5_integrations import KoE5Encoder, release_models
+
+lengths = (16, 32)
+encoders = [KoE5Encoder(sys.argv[1], backend=sys.argv[2], max_seq_length=n) for n in lengths]
+for encoder in encoders:
+    encoder.encode_queries(["파이썬"])
+release_models()
+del encoder, encoders
+gc.collect()
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+except KeyboardInterrupt:
+    print(json.dumps("interrupted"))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +178,12 @@ def test_a_bare_folder_is_pooled_as_its_profile_says(engine: Engine) -> None:
     own = backend(engine, exported(engine)).forward(batch)
     np.testing.assert_allclose(by["mean"].forward(batch), own, atol=1e-6)
     assert np.abs(by["cls"].forward(batch) - own).max() > 0.1
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_interrupt_after_models_were_released_is_no_crash(engine: Engine) -> None:
+    """OpenVINO leaves a signal stack behind that is freed with the model."""
+    assert run_python(INTERRUPTED, str(exported(engine)), engine) == "interrupted"
 
 
 @pytest.mark.parametrize(
