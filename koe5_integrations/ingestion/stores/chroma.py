@@ -49,8 +49,8 @@ __all__ = ["ChromaStore", "check_collection_name"]
 
 _log = logging.getLogger("koe5_integrations")
 
-# Passages that make it worthwhile to start a process for those that follow.
-_PROCESS_AFTER = 2048
+# Passages that take longer to store than a process takes to start, which stores those that follow.
+_PROCESS_AFTER = 4096
 # A Client of Chroma has another one inside.
 _CLIENTS_ALONE = 2
 # A server refuses bodies of 40 MB; a proxy in front of it may refuse smaller ones.
@@ -107,9 +107,8 @@ class ChromaStore:
         self._patience = patience
         self._upserted = 0
         self._process_after: float = _PROCESS_AFTER
+        # While there is one, it has the database, and this process has not.
         self._process: ChromaProcess | None = None
-        # The same once it has the database, and this process no more.
-        self._away: ChromaProcess | None = None
         with ExitStack() as opened:
             if self._folder is not None:
                 opened.enter_context(FolderLock(self._folder, f"loading {collection_name!r}"))
@@ -147,12 +146,12 @@ class ChromaStore:
         """Remove these passages; errors as :meth:`upsert`."""
         for start in range(0, len(ids), self._most):
             self._call(
-                (self._away or self._collection).delete, list(ids[start : start + self._most])
+                (self._process or self._collection).delete, list(ids[start : start + self._most])
             )
 
     def count(self) -> int:
         """How many passages there are."""
-        return self._call((self._away or self._collection).count)
+        return self._call((self._process or self._collection).count)
 
     def ids(self) -> Iterator[list[str]]:
         """All ids, in pages; nothing may be written meanwhile."""
@@ -205,17 +204,16 @@ class ChromaStore:
 
     def _disconnect(self) -> None:
         self._upserted = 0
-        process, was_away = self._process, self._away is not None
-        self._process = self._away = None
+        process, self._process = self._process, None
         self._close_client()
         if process is not None:
             self._call(process.close)
-        if was_away and self._folder is not None and clients_here(self._folder):
-            _log.warning(
-                "%s: Chroma clients that were opened while it was being loaded do not find all of "
-                "it: open them again",
-                self._folder,
-            )
+            if self._folder is not None and clients_here(self._folder):
+                _log.warning(
+                    "%s: Chroma clients that were opened while it was being loaded do not find all "
+                    "of it: open them again",
+                    self._folder,
+                )
 
     def _close_client(self) -> None:
         if isinstance(self._client, Client):
@@ -249,30 +247,28 @@ class ChromaStore:
 
     def _replace(self, *columns: Any) -> None:
         self._go_away()
-        if self._away:
-            self._away.replace(*columns)
+        if self._process is not None:
+            self._process.replace(*columns)
         else:
             replace(self._collection, *columns, alone=self._folder is not None)
 
     def _go_away(self) -> None:
-        """Leave the database to a process, once that is worthwhile and it has started."""
-        if self._folder is None or self._away or self._upserted < self._process_after:
+        """Leave the database to a process, once that is worthwhile."""
+        if self._folder is None or self._process or self._upserted < self._process_after:
             return
         if clients_here(self._folder) != _CLIENTS_ALONE:
             return
         try:
-            if self._process is None:
-                self._process = ChromaProcess(self._folder, self._name)
-            if self._process.ready:
-                self._close_client()
-                self._away = self._process
+            self._process = ChromaProcess(self._folder, self._name)
         except (OSError, RuntimeError) as error:
             _log.warning("collection %r is loaded without a process: %s", self._name, error)
             self._process_after = math.inf
+        else:
+            self._close_client()
 
     def _come_back(self) -> None:
         """Have the database in this process again."""
-        if self._away:
+        if self._process is not None:
             self._reconnect()
             self._collection = self._call(self._open)
 

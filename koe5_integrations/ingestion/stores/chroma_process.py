@@ -8,9 +8,9 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from chromadb.api.models.Collection import Collection
 
 __all__ = ["ChromaProcess", "replace"]
+
+_START_S = 60.0
 
 
 def replace(
@@ -47,8 +49,8 @@ def replace(
     """
     stored = collection.get(list(ids), include=["metadatas"])
     before = dict(zip(stored["ids"], stored["metadatas"] or [], strict=True))
-    # An add takes a tenth less time than an upsert. Of an id that is there, it would keep the old
-    # vector without a word.
+    # An add is quicker than an upsert. Of an id that is there, it would keep the old vector without
+    # a word.
     store = collection.add if alone and not before else collection.upsert
     # Chroma merges: a key that is not named stays, one that is None goes. Its types don't know.
     # It takes None for no metadata, but no empty one.
@@ -62,9 +64,10 @@ def replace(
 class ChromaProcess:
     """Does in a process of its own what holds the interpreter's lock throughout.
 
-    chromadb 1.5.9 lets no other thread of Python run until an upsert has ended. The process is to
-    be used once it is :attr:`ready`. Nobody else gets the folder's lock for as long as it lives;
-    where its parent dies, it ends after what it has at hand.
+    chromadb 1.5.9 lets no other thread of Python run until an upsert has ended. The process opens
+    the database when it is first asked for something, and should be the only one that has it open
+    then. Nobody else gets the folder's lock for as long as it lives; where its parent dies, it ends
+    after what it has at hand.
 
     Args:
         folder: of the database, locked by the parent.
@@ -72,6 +75,7 @@ class ChromaProcess:
 
     Raises:
         OSError: no process can be started here.
+        RuntimeError: what was started is no Python.
     """
 
     def __init__(self, folder: Path, collection_name: str) -> None:
@@ -84,18 +88,16 @@ class ChromaProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        listening = ThreadPoolExecutor(1, thread_name_prefix="koe5-chroma")
-        self._greeting = listening.submit(self._receive)
-        listening.shutdown(wait=False)
-
-    @property
-    def ready(self) -> bool:
-        """Whether it has started.
-
-        Raises:
-            RuntimeError: it could not.
-        """
-        return self._greeting.done() and self._greeting.result() is None
+        # What is no Python may never answer.
+        patience = threading.Timer(_START_S, self._child.kill)
+        patience.start()
+        try:
+            self._receive()
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            patience.cancel()
 
     def replace(
         self,
@@ -127,13 +129,10 @@ class ChromaProcess:
         """
         assert self._child.stdin is not None
         assert self._child.stdout is not None
-        unused = not self._greeting.done()
-        if unused:
-            self._child.kill()  # it has not opened anything
         # It may have ended before it was sent everything.
         with suppress(BrokenPipeError):
             self._child.stdin.close()
-        known = unused or self._child.returncode is not None
+        known = self._child.returncode is not None
         self._child.wait()
         self._child.stdout.close()
         if not known and self._child.returncode:
@@ -178,8 +177,6 @@ def _serve() -> None:
     warnings.simplefilter("ignore")  # said in the parent
     place, name = json.loads(sys.argv[1])
     with deputy_lock(Path(place)), ExitStack() as opened:
-        import chromadb  # noqa: F401  # takes a second, in which the parent goes on
-
         answer("", None)
         calls: dict[str, Callable[..., Any]] = {}
         while True:
