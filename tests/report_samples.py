@@ -60,7 +60,7 @@ def fused(*runs: Run) -> Run:
     for run in runs:
         for query_id, hits in run.items():
             for rank, hit in enumerate(hits, start=1):
-                points[query_id][hit.doc_id] += 1 / (60 + rank)  # type: ignore[assignment]
+                points[query_id][hit.doc_id] += 1 / (60 + rank)
     return {q: [Hit(d, s) for d, s in found.most_common(30)] for q, found in points.items()}
 
 

@@ -54,7 +54,7 @@ def test_a_bad_text_is_found_before_anything_is_loaded(
     role = ["query"] if verb == "count_tokens" else []
     with pytest.raises(error) as caught:
         encode([*TEXTS, bad], *role)
-    assert caught.value.position == len(TEXTS)  # type: ignore[attr-defined]
+    assert caught.value.position == len(TEXTS)
     assert loads == []
 
 

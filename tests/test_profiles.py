@@ -78,7 +78,7 @@ def test_the_table_is_keyed_by_name(name: str) -> None:
     profile = PROFILES[name]
     assert profile.name == name
     with pytest.raises(dataclasses.FrozenInstanceError):
-        profile.query_prompt = "other"  # type: ignore[misc]
+        profile.query_prompt = "other"
 
 
 def test_a_known_name_has_its_own_profile() -> None:

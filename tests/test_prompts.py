@@ -21,14 +21,14 @@ ARCTIC = PROFILES["dragonkue/snowflake-arctic-embed-l-v2.0-ko"]
 @pytest.mark.parametrize("policy", ["warn", "error", "keep"])
 def test_adds_the_prompt_of_the_role(role: Role, expected: str, policy: str) -> None:
     """A bare text gets the prompt of its role, whatever the policy on prefixed ones."""
-    assert add_prompt(["가", "가"], KOE5, role, policy) == [expected] * 2  # type: ignore[arg-type]
+    assert add_prompt(["가", "가"], KOE5, role, policy) == [expected] * 2
 
 
 def test_adds_nothing_for_a_model_without_prompts() -> None:
     """A model without prompts reads the text as it is, even one that looks prefixed."""
     texts = ["가", "query: 나"]
     for policy in ("warn", "error", "keep"):
-        assert add_prompt(texts, PLAIN, "query", policy) == texts  # type: ignore[arg-type]
+        assert add_prompt(texts, PLAIN, "query", policy) == texts
 
 
 def test_replaces_nothing_but_concatenates() -> None:
@@ -60,7 +60,7 @@ def test_keeps_the_prefix_of_the_role_if_asked() -> None:
 @pytest.mark.parametrize(
     ("profile", "role"), [(KOE5, "query"), (replace(KOE5, query_prompt=""), "query")]
 )
-def test_never_keeps_the_other_roles_prefix(profile, role) -> None:  # type: ignore[no-untyped-def]
+def test_never_keeps_the_other_roles_prefix(profile, role) -> None:
     """With ``keep`` a question that starts with the passages' prefix is refused."""
     with pytest.raises(PrefixedTextError, match="other role") as caught:
         add_prompt(["가", "passage: 나"], profile, role, "keep")

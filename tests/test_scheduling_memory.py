@@ -58,7 +58,7 @@ def test_what_does_not_fit_into_memory_is_run_in_less_at_once(
     first = worker.submit(of_lengths(lengths), finish=ident).result(WAIT)
     np.testing.assert_array_equal(first, np.column_stack([np.arange(300), lengths]))
     assert set(backend.computed.values()) == {1}
-    assert [record.args[0] for record in caplog.records] == [10, 5, 3, 5, 3]  # type: ignore[index]
+    assert [record.args[0] for record in caplog.records] == [10, 5, 3, 5, 3]
     caplog.clear()
     worker.submit(of_lengths(lengths), finish=ident, batch_tokens=10**6).result(WAIT)
     assert caplog.records == []

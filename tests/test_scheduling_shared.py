@@ -111,7 +111,7 @@ def test_encoders_of_one_model_share_it(loads: CountLoads, static_model: Path) -
         {"batch_size": 2, "on_prefixed": "error", "on_truncation": "ignore"},
         {"normalize_unicode": False},
     ):
-        KoE5Encoder(static_model, **options).encode_queries(["파이썬"])  # type: ignore[arg-type]
+        KoE5Encoder(static_model, **options).encode_queries(["파이썬"])
     assert loads.calls == 1
     assert len(worker_threads()) == 1
 

@@ -107,7 +107,7 @@ def elsewhere(file: str, folder: str, rate: str) -> dict[str, Any]:
         waited += seconds
         return vectors[np.arange(len(batch)) % len(vectors)]
 
-    BagBackend.forward = forward  # type: ignore[method-assign]
+    BagBackend.forward = forward
     return shards(file, folder) | {"model_seconds": waited}
 
 

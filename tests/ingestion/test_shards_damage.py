@@ -144,7 +144,7 @@ def test_an_index_damaged_while_it_is_used_is_removed(
     connect = sqlite3.connect
 
     def remembering(*args: object, **kwargs: object) -> sqlite3.Connection:
-        connected.append(connect(*args, **kwargs))  # type: ignore[call-overload]
+        connected.append(connect(*args, **kwargs))
         return connected[-1]
 
     monkeypatch.setattr(sqlite3, "connect", remembering)

@@ -82,7 +82,7 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     with pytest.raises(ShardError, match=r"a\.parquet: document '갑' is incomplete"):
         written(path, document("갑", 0, 3)[1:])
     with pytest.raises(ShardError, match="vectors must be float32"):
-        write_shard(path, [], None, fingerprint=FINGERPRINT)  # type: ignore[arg-type]
+        write_shard(path, [], None, fingerprint=FINGERPRINT)
     assert read_shard(path).passages == document("을")
     assert [p.name for p in tmp_path.iterdir()] == ["a.parquet"]
 

@@ -55,7 +55,7 @@ REFUSED: dict[str, tuple[list[Passage], Any, list[str], str]] = {
     "a surrogate in a removed id": ([], NONE, ["\ud800"], "lone surrogate"),
     "a surrogate in metadata": (document("을", title="\ud800"), None, [], "can't be written"),
     "an empty id": (document(""), None, [], "has no id"),
-    "no string": ([replace(GOOD[0], text=None)], NONE, [], "has a text that is not a string: None"),  # type: ignore[arg-type]
+    "no string": ([replace(GOOD[0], text=None)], NONE, [], "has a text that is not a string: None"),
     "metadata that are no JSON": (document("을", when=object()), None, [], "not JSON serializable"),
     "metadata that are not finite": (document("을", share=float("nan")), None, [], "Out of range"),
 }

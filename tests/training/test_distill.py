@@ -269,7 +269,7 @@ def test_a_tokenizer_learnt_from_the_texts_is_kept(
 ) -> None:
     """Learnt once, it gives the same tokens to the next session; another size is learnt anew."""
     runs = [config(teacher, data, tmp_path, vocab_size=size) for size in (60, 60, 80)]
-    first, again, other = (RECIPE.load(run)[0].tokenizer.to_str() for run in runs)  # type: ignore[union-attr]
+    first, again, other = (RECIPE.load(run)[0].tokenizer.to_str() for run in runs)
     assert first == again
     assert first != other
     assert len(json.loads(first)["model"]["vocab"]) <= 60

@@ -276,7 +276,7 @@ def test_what_can_not_be_trained_is_said_before(folder: Path, tmp_path: Path) ->
     with pytest.raises(ConfigError, match="TrainingConfig has no recipe"):
         train(TrainingConfig(out=tmp_path / "run", model="base"))
     with pytest.raises(ConfigError, match="resume='yes' must be one of 'auto', 'never'"):
-        train(small_config(folder, out=tmp_path / "run"), resume="yes")  # type: ignore[arg-type]
+        train(small_config(folder, out=tmp_path / "run"), resume="yes")
     with pytest.raises(ConfigError, match="is not a folder"):
         train(small_config(folder, out=folder / "pairs.tsv"))
     if not torch.cuda.is_available():

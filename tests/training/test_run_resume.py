@@ -171,7 +171,7 @@ def test_other_data_are_refused_before_a_model_is_loaded(unfinished: PairsConfig
 def test_data_that_are_read_otherwise_are_refused(unfinished: PairsConfig) -> None:
     """The same files that give other examples are other data."""
 
-    class Fewer(type(RECIPE)):  # type: ignore[misc]
+    class Fewer(type(RECIPE)):
         def prepare(self, config: Any, model: Any) -> Any:
             prepared = super().prepare(config, model)
             return replace(prepared, files=(replace(prepared.files[0], rows=24),))
