@@ -178,6 +178,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=OURS, default=list(OURS))
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
+    if arguments.device.type == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch sees no GPU here; --device cpu tries the program")
     with tempfile.TemporaryDirectory() as temporary:
         model = arguments.model or make_true_shape(Path(temporary), layers=arguments.layers)
         measure(arguments, model)
